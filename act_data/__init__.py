@@ -1,0 +1,1 @@
+"""From recorded rosbags to synchronised, versioned episodes."""

@@ -1,0 +1,41 @@
+"""Every error this toolkit raises on purpose, grouped by what the caller can do.
+
+ActError
+├── InputError      fix an argument, a preset or a file           (also a ValueError)
+├── NotFoundError   name something that exists                    (also a LookupError)
+├── ConflictError   it is already there, or somebody else has it
+├── DataError       the recording cannot become an episode        (also a ValueError)
+└── StoreError      data on disk is damaged, full, or newer than this version reads
+"""
+
+
+class ActError(Exception):
+    """Base class. `hint`, if set, is one sentence that says what to do next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class InputError(ActError, ValueError):
+    """An argument, a preset or a file says something that cannot be done."""
+
+    exit_code = 2
+
+
+class NotFoundError(ActError, LookupError):
+    """A path, a dataset, a version or a checkpoint that does not exist."""
+
+
+class ConflictError(ActError):
+    """The target exists already, or another process is writing it."""
+
+
+class DataError(ActError, ValueError):
+    """A recording that cannot become an episode: damaged, incomplete, or of another robot."""
+
+
+class StoreError(ActError):
+    """A dataset or checkpoint on disk that is damaged, cannot be written, or is too new."""

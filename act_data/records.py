@@ -1,0 +1,322 @@
+"""The nouns that are written to a file or read from one, as checked models.
+
+Their JSON Schemas are generated into `schemas/` and a test holds the two in step. Every record is
+frozen and refuses unknown keys; a field that is added later needs a default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from act_data.types import ClockPolicy, Reason, Role, SyncPolicy
+
+FORMAT_NAME = "act-zarr"
+FORMAT_VERSION = 1
+
+Codec = Literal["none", "jpeg", "zstd", "blosc", "raw"]
+
+# The sync arrays that every dataset carries beside those of its robot.
+TIMESTAMP = "timestamp"  # (N,) int64 ns, time of the tick
+SYNC_SKEW = "sync_skew"  # (N, K) int64 ns, sample stamp minus tick
+SYNC_REASON = "sync_reason"  # (N, K) uint8, Reason
+SYNC_INDEX = "sync_index"  # (N, K) int64, sample number in its stream
+
+
+class Record(BaseModel):
+    """Base of everything that is written to a file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- what a dataset holds ---------------------------------------------------------------------
+
+
+class Feature(Record):
+    """One array of a dataset.
+
+    Attributes:
+        name: "qpos", "action", "images/cam_high", "depth/cam_high", "timestamp", ...
+        shape: Of one step, without time.
+        codec: How it is stored: "none" for low-dimensional arrays (uncompressed).
+        quality: JPEG quality, for "jpeg".
+        columns: Sync columns (names) on whose validity a row of this array depends.
+    """
+
+    name: str
+    role: Role
+    dtype: Literal["float32", "uint8", "uint16", "int64"]
+    shape: tuple[int, ...]
+    unit: str = ""
+    names: tuple[str, ...] = ()
+    codec: Codec = "none"
+    quality: int = 95
+    columns: tuple[str, ...] = ()
+
+
+class SyncColumn(Record):
+    """One column of the sync arrays: a stream in the role in which it is used.
+
+    Attributes:
+        name: The stream's name; with ":action" appended when the stream serves both roles.
+    """
+
+    name: str
+    stream: str
+    role: Role
+
+
+class StreamSync(Record):
+    """How one stream was picked: part of what a policy was trained to expect."""
+
+    policy: SyncPolicy
+    tolerance_ms: float
+    required: bool = True
+
+
+class DatasetSchema(Record):
+    """What every episode of a dataset has in common.
+
+    Attributes:
+        robot: Preset name.
+        action_shift: `action[t]` is the command at tick `t + action_shift`.
+        features: All arrays, the four sync arrays included.
+        columns: The K sync columns, in order.
+        streams: By stream name.
+        color_order: Always "rgb" in this format.
+    """
+
+    robot: str
+    fps: float
+    action_shift: int = 0
+    clock: ClockPolicy = ClockPolicy.AUTO
+    features: tuple[Feature, ...]
+    columns: tuple[SyncColumn, ...] = ()
+    streams: Mapping[str, StreamSync] = Field(default_factory=dict)
+    color_order: Literal["rgb"] = "rgb"
+
+    def feature(self, name: str) -> Feature:
+        """The array called `name`; KeyError when there is none."""
+        for feature in self.features:
+            if feature.name == name:
+                return feature
+        raise KeyError(name)
+
+    def named(self, role: Role) -> tuple[Feature, ...]:
+        """The arrays of `role`, in declaration order."""
+        return tuple(f for f in self.features if f.role is role)
+
+
+# --- the account of a synchronisation ---------------------------------------------------------
+
+
+class StreamReport(Record):
+    """What one stream delivered and what became of it. received = used + unused + late + duplicate.
+
+    Attributes:
+        used: Samples that serve at least one tick.
+        unused: Samples that arrived in order but that no tick picked.
+        late: Samples that arrived after their tick had left.
+        duplicate: Samples with the stamp of an earlier one.
+        reused_ticks: Ticks that took the same sample as the tick before.
+        estimated_drops: Sum over periods of round(period / median period) - 1.
+        seq_gaps: Numbers missing in header.seq; None when the stream has none.
+        latency_*: Receive time minus header stamp; None without headers.
+        drift_ppm: Slope of (receive - stamp) over time; None without headers.
+        skew_*: Over valid picks: signed median, and percentiles of the absolute value.
+        invalid: Ticks without a valid pick, by reason name in lower case.
+    """
+
+    topic: str = ""
+    policy: SyncPolicy
+    tolerance_ms: float
+    required: bool
+    clock: Literal["header", "receive"]
+    received: int
+    used: int
+    unused: int
+    late: int
+    duplicate: int
+    reused_ticks: int = 0
+    rate_hz: float | None = None
+    period_p50_ms: float | None = None
+    period_p99_ms: float | None = None
+    period_max_ms: float | None = None
+    estimated_drops: int = 0
+    seq_gaps: int | None = None
+    zero_stamps: int = 0
+    backward_stamps: int = 0
+    latency_p01_ms: float | None = None
+    latency_p50_ms: float | None = None
+    latency_p99_ms: float | None = None
+    drift_ppm: float | None = None
+    skew_p50_ms: float | None = None
+    skew_abs_p95_ms: float | None = None
+    skew_abs_p99_ms: float | None = None
+    skew_abs_max_ms: float | None = None
+    invalid: Mapping[str, int] = Field(default_factory=dict)
+
+
+class SyncReport(Record):
+    """The account of one recording.
+
+    Attributes:
+        clock: The clock that was used after `auto` was decided.
+        camera_spread_*: Largest minus smallest stamp of the cameras of a valid tick.
+        longest_invalid_run: In ticks.
+        notes: Sentences for people: clock jumps, dead topics, mixed clock domains.
+    """
+
+    fps: float
+    clock: ClockPolicy
+    ticks: int
+    valid: int
+    longest_invalid_run: int = 0
+    camera_spread_p50_ms: float | None = None
+    camera_spread_p99_ms: float | None = None
+    streams: Mapping[str, StreamReport] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+# --- episodes and versions --------------------------------------------------------------------
+
+
+class SourceRecord(Record):
+    """Where an episode came from.
+
+    Attributes:
+        sha256: Over the bytes of all its files, in order.
+        topics: The topics that were read.
+    """
+
+    name: str
+    kind: Literal["ros1", "db3", "mcap", "memory", "policy"]
+    sha256: str
+    files: tuple[str, ...] = ()
+    start_ns: int = 0
+    end_ns: int = 0
+    topics: tuple[str, ...] = ()
+
+
+class EpisodeInfo(Record):
+    """What is known about an episode when its last step was recorded."""
+
+    source: SourceRecord
+    task: str = ""
+    operator: str = ""
+    success: bool | None = None
+    notes: str = ""
+    sync: SyncReport | None = None
+
+
+class FileDigest(Record):
+    """Size and sha256 of one file of an episode."""
+
+    bytes: int
+    sha256: str
+
+
+class EpisodeRecord(Record):
+    """One episode on disk. Written once, never changed.
+
+    Attributes:
+        uid: sha256 of (source digest, segment, configuration), shortened: the same job gives the
+            same uid, so a re-run finds what is already there.
+        start: First row of the episode in the concatenated arrays.
+        length: T, rows of the episode.
+        hash: sha256 over the content, independent of shards and files.
+        files: Manifest by key relative to the dataset: a deleted or swapped file is an error.
+    """
+
+    uid: str
+    start: int
+    length: int
+    hash: str
+    files: Mapping[str, FileDigest]
+    info: EpisodeInfo
+    created: str
+
+
+class EpisodeEntry(Record):
+    """One line of a version: an episode and the split it belongs to."""
+
+    uid: str
+    start: int
+    length: int
+    hash: str
+    split: Literal["train", "val"]
+
+
+class VersionRecord(Record):
+    """One immutable state of a dataset.
+
+    Attributes:
+        number: From 1.
+        parent: The version before, None for the first.
+        content_hash: sha256 over schema, ordered episode hashes and splits; independent of where
+            the data came from, when, and how it is sharded.
+    """
+
+    number: int
+    parent: int | None
+    created: str
+    message: str = ""
+    episodes: tuple[EpisodeEntry, ...]
+    content_hash: str
+
+
+# --- statistics -------------------------------------------------------------------------------
+
+
+class FeatureStats(Record):
+    """Statistics of one array, one number per dimension (per channel for images).
+
+    Attributes:
+        count: Finite values that each dimension was computed from.
+        std: Population standard deviation (ddof 0), no floor applied.
+        nan: Values that were NaN or infinite and are in no other number here.
+        constant: Indices of dimensions whose minimum equals their maximum.
+    """
+
+    count: tuple[int, ...]
+    mean: tuple[float | None, ...]
+    std: tuple[float | None, ...]
+    min: tuple[float | None, ...]
+    max: tuple[float | None, ...]
+    q01: tuple[float | None, ...]
+    q10: tuple[float | None, ...]
+    q50: tuple[float | None, ...]
+    q90: tuple[float | None, ...]
+    q99: tuple[float | None, ...]
+    nan: tuple[int, ...]
+    constant: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+    unit: str = ""
+
+
+class StatsRecord(Record):
+    """Statistics of one split of one version.
+
+    Attributes:
+        dataset: Name or path the numbers were computed from, for people.
+        content_hash: Of the version: what the numbers belong to.
+        ddof: 0, and said so.
+    """
+
+    format: Literal["act-stats"] = "act-stats"
+    format_version: int = 1
+    dataset: str
+    version: int
+    content_hash: str
+    split: Literal["train", "val", "all"]
+    episodes: int
+    steps: int
+    ddof: Literal[0] = 0
+    features: Mapping[str, FeatureStats]
+
+
+def reason_name(reason: int) -> str:
+    """The lower-case name of a stored `sync_reason`, as reports use it."""
+    return Reason(reason).name.lower()

@@ -1,0 +1,1 @@
+"""Recordings of every ROS bag format as one stream of raw messages."""

@@ -1,0 +1,1 @@
+"""Datasets on disk: act-zarr and ALOHA HDF5."""

@@ -1,0 +1,1 @@
+"""Soft synchronisation: samples of many clocks in, frames on one grid out."""

@@ -1,0 +1,1 @@
+"""Train, evaluate and deploy ACT policies from datasets of `act_data`."""

@@ -1,0 +1,165 @@
+"""Everything a run is made of, as checked models that are saved with the weights.
+
+Defaults are the published ACT values (Zhao et al., 2023, and tonyzhaozh/act) where they matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from act_data.records import Codec, Record, StreamSync
+from act_data.types import ClockPolicy
+
+
+class ModelConfig(Record):
+    """The network. Sizes of state and action come from the dataset.
+
+    Attributes:
+        cameras: Image arrays, without "images/", in the order the network sees them.
+        depth: Depth arrays, without "depth/", each also in `cameras`.
+        image_size: (H, W) of every picture at the network's door.
+        chunk_size: K, actions predicted at once.
+        decoder_layers: All of them are used (the original trains one of its seven).
+        backbone_per_camera: One ResNet per camera instead of a shared one.
+        backbone_weights: "none", "imagenet" (torchvision's local cache), or a path to a
+            safetensors file with torchvision's names.
+        dropout: 0 makes CPU training 25-30 % faster.
+    """
+
+    state_dim: PositiveInt
+    action_dim: PositiveInt
+    cameras: tuple[str, ...] = ()
+    depth: tuple[str, ...] = ()
+    image_size: tuple[PositiveInt, PositiveInt] = (480, 640)
+    chunk_size: PositiveInt = 100
+    hidden_dim: PositiveInt = 512
+    heads: PositiveInt = 8
+    feedforward_dim: PositiveInt = 3200
+    encoder_layers: PositiveInt = 4
+    decoder_layers: PositiveInt = 4
+    style_layers: PositiveInt = 4
+    latent: Literal["gaussian", "vq", "none"] = "gaussian"
+    latent_dim: PositiveInt = 32
+    vq_classes: PositiveInt = 32
+    vq_codes: PositiveInt = 32
+    dropout: float = Field(0.1, ge=0, lt=1)
+    backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
+    backbone_per_camera: bool = False
+    backbone_weights: str = "none"
+    position: Literal["sine", "learned"] = "sine"
+    is_pad_head: bool = False
+
+
+class LossConfig(Record):
+    """The objective: reconstruction over valid elements plus a weighted KL."""
+
+    kind: Literal["l1", "l2", "smooth_l1"] = "l1"
+    kl_weight: float = Field(10.0, ge=0)
+    is_pad_weight: float = Field(0.0, ge=0)
+
+
+class AugmentConfig(Record):
+    """Image augmentation, the same draw for all frames of one sample; train split only.
+
+    Attributes:
+        crop: Share of each side that a random crop keeps before it is resized back.
+        rotation_deg: Largest rotation to either side.
+        brightness: As torchvision's ColorJitter; contrast and saturation too.
+    """
+
+    crop: float = Field(0.95, gt=0, le=1)
+    rotation_deg: float = Field(5.0, ge=0)
+    brightness: float = Field(0.3, ge=0)
+    contrast: float = Field(0.4, ge=0)
+    saturation: float = Field(0.5, ge=0)
+
+
+class TrainConfig(Record):
+    """One training run.
+
+    Attributes:
+        state: Observation arrays that make up the state, concatenated.
+        action: Action arrays that make up the action, concatenated.
+        normalise: How state and action are scaled.
+        std_floor: Smallest standard deviation used by "mean_std", in the array's own unit.
+        grad_clip: Largest gradient norm; 0 switches clipping off.
+        val_every: Steps between validations; each also saves `last`.
+        val_starts: Starts of the fixed validation grid per held-out episode.
+    """
+
+    state: tuple[str, ...] = ("qpos",)
+    action: tuple[str, ...] = ("action",)
+    steps: PositiveInt = 100_000
+    batch_size: PositiveInt = 8
+    lr: float = Field(1e-5, gt=0)
+    lr_backbone: float = Field(1e-5, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    grad_clip: float = Field(10.0, ge=0)
+    normalise: Literal["mean_std", "unit", "symmetric"] = "mean_std"
+    std_floor: float = Field(1e-2, gt=0)
+    augment: AugmentConfig | None = None
+    loss: LossConfig = LossConfig()
+    seed: int = 0
+    val_every: PositiveInt = 1000
+    val_starts: PositiveInt = 8
+    workers: int = Field(0, ge=0)
+    device: str = "auto"
+
+
+class VectorContract(Record):
+    """One array of state or action: what each number is."""
+
+    name: str
+    names: tuple[str, ...]
+    unit: str
+
+
+class CameraContract(Record):
+    """One picture as the dataset holds it, before it is resized for the network."""
+
+    name: str
+    height: int
+    width: int
+    codec: Codec
+    quality: int
+
+
+class Contract(Record):
+    """What a robot must deliver and will receive. Checked before anything moves.
+
+    Attributes:
+        rate_hz: Rate of observations and of actions.
+        action_shift: As in the dataset.
+        streams: How each stream was synchronised.
+    """
+
+    robot: str
+    rate_hz: float
+    chunk_size: int
+    state: tuple[VectorContract, ...]
+    action: tuple[VectorContract, ...]
+    cameras: tuple[CameraContract, ...] = ()
+    depth: tuple[CameraContract, ...] = ()
+    color_order: Literal["rgb"] = "rgb"
+    action_shift: int = 0
+    clock: ClockPolicy = ClockPolicy.AUTO
+    streams: Mapping[str, StreamSync] = Field(default_factory=dict)
+
+
+class DatasetRef(Record):
+    """The exact data a checkpoint was trained on.
+
+    Attributes:
+        train: uids of the training episodes.
+        val: uids of the held-out episodes.
+    """
+
+    path: str
+    uid: str
+    version: int
+    content_hash: str
+    train: tuple[str, ...]
+    val: tuple[str, ...]
