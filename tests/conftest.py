@@ -1,0 +1,25 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_bags() -> Path:
+    """The folder of real recordings with known content, which is not part of the repository."""
+    folder = Path(os.environ.get("ACT_TEST_BAGS", ROOT.parent / "shared" / "bags"))
+    if not folder.is_dir():
+        pytest.skip(f"no real recordings at {folder}; set ACT_TEST_BAGS to their folder")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test touches the registry of the person who runs it."""
+    monkeypatch.setenv("ACT_REGISTRY", str(tmp_path / "registry.db"))
