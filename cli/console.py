@@ -1,0 +1,84 @@
+"""The one place where results and errors become text."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from act_data.errors import ActError
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+
+DONE_WITH_LOSS = 3
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """Turn the toolkit's own errors into two lines and an exit code; let bugs through."""
+    try:
+        yield
+    except ActError as e:
+        err.print(Text.assemble(("error: ", "red"), str(e)), soft_wrap=True)
+        if e.hint:
+            err.print(Text.assemble(("hint:  ", "dim"), e.hint), soft_wrap=True)
+        raise typer.Exit(e.exit_code) from None
+    except KeyboardInterrupt:
+        err.print("stopped by the keyboard; what was finished is kept", soft_wrap=True)
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()  # `act-data list | head`: the reader has gone, nothing to report
+        raise typer.Exit(0) from None
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr: it never mixes with data on stdout."""
+    err.print(Text(text), soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """A line that people should not miss."""
+    err.print(Text.assemble(("warning: ", "yellow"), text), soft_wrap=True)
+
+
+def write_json(value: Any) -> None:
+    """`value` as JSON on stdout, one document."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left, on a terminal only; the block gets `advance(done, total)`."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as bar:
+        task = bar.add_task(label, total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield advance
