@@ -1,0 +1,49 @@
+# Two commands do everything on a machine with Python 3.11+ and git: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types bench schemas docs system clean
+
+help: ## Show what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/.run: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (about 5 GB with PyTorch, once)"
+	@$(BIN)/python -m pip install -q uv
+	@$(BIN)/uv pip install -q --python $(BIN)/python -e . || $(BIN)/python -m pip install -q -e .
+	@touch $@
+
+$(BIN)/.dev: $(BIN)/.run
+	@$(BIN)/uv pip install -q --python $(BIN)/python -e '.[dev]' || $(BIN)/python -m pip install -q -e '.[dev]'
+	@touch $@
+
+demo: $(BIN)/.run ## Recorded bags to a trained, replayed policy in a few minutes
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
+
+test: $(BIN)/.dev ## Run the whole test suite
+	@$(BIN)/python -m pytest -n 2 --dist loadscope $(PYTEST)
+
+lint: $(BIN)/.dev ## Style: ruff
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(BIN)/.dev ## Types: mypy --strict
+	@$(BIN)/mypy
+
+bench: $(BIN)/.dev ## Every benchmark, small; each prints ratios against a peer or a limit
+	@for b in benchmarks/*.py; do echo "== $$b"; $(BIN)/python $$b --quick || exit 1; done
+
+schemas: $(BIN)/.dev ## Write the JSON Schemas of everything that is written to a file
+	@$(BIN)/python -m tests.write_schemas
+
+docs: $(BIN)/.dev ## Run the commands that README and docs show
+	@$(BIN)/python -m pytest -q tests/test_docs.py
+
+system: ## Debian packages that some live tests need (root)
+	@bash .ci/system
+
+clean: ## Remove what the other targets made
+	@rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo
