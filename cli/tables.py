@@ -1,0 +1,166 @@
+"""Reports as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from . import console
+
+if TYPE_CHECKING:
+    from act_data.ingest import IngestReport
+    from act_data.records import StatsRecord, SyncReport
+    from act_data.report import DatasetCard, DatasetRow
+    from act_data.types import RobotSpec
+
+
+def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for name in left:
+        table.add_column(name, overflow="fold")
+    for name in right:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def ingest_report(report: IngestReport) -> None:
+    """Every episode's streams, then one line that says where the dataset lies."""
+    shown: set[str] = set()
+    for episode in report.episodes:
+        if episode.sync is not None and not episode.found and episode.recording not in shown:
+            shown.add(episode.recording)
+            sync_report(episode.recording, episode.sync)
+    table = _table("episodes", ["recording", "uid", "state"], ["steps", "masked"])
+    for episode in report.episodes:
+        state = "already there" if episode.found else "new"
+        table.add_row(
+            Text(episode.recording), episode.uid, state, str(episode.steps), str(episode.masked)
+        )
+    console.out.print(table)
+    steps = sum(e.steps for e in report.episodes)
+    console.out.print(
+        Text(
+            f"{report.added} new of {len(report.episodes)} episodes, {steps} steps -> "
+            f"{report.dataset} ({report.name}@{report.version}, {report.content_hash[:12]})"
+        )
+    )
+
+
+def sync_report(recording: str, report: SyncReport) -> None:
+    """One line per stream: what it delivered, how far it was from the ticks, what was masked."""
+    share = 100 * report.valid / report.ticks if report.ticks else 0.0
+    table = _table(
+        f"{recording}: {report.ticks} ticks at {report.fps:g} Hz, {share:.1f} % valid, "
+        f"{report.clock.value} clock",
+        ["stream"],
+        [
+            *"n Hz drops used unused late dup reused".split(),
+            "skew p50 ms",
+            "p95",
+            "p99",
+            "max",
+            "invalid",
+        ],
+    )
+    for name, s in report.streams.items():
+        invalid = ", ".join(f"{reason} {n}" for reason, n in s.invalid.items() if n) or "-"
+        table.add_row(
+            Text(name),
+            *(str(s.received), _number(s.rate_hz), str(s.estimated_drops), str(s.used)),
+            *(str(s.unused), str(s.late), str(s.duplicate), str(s.reused_ticks)),
+            *(_ms(s.skew_p50_ms), _ms(s.skew_abs_p95_ms), _ms(s.skew_abs_p99_ms)),
+            *(_ms(s.skew_abs_max_ms), invalid),
+        )
+    console.out.print(table)
+    for note in report.notes:
+        console.out.print(Text(f"  {note}"))
+
+
+def stats(record: StatsRecord) -> None:
+    """One line per dimension, or per channel of a picture."""
+    for name, feature in record.features.items():
+        unit = f" [{feature.unit}]" if feature.unit else ""
+        table = _table(
+            f"{name}{unit}", ["dim"], ["count", "mean", "std", "min", "max", "q01", "q50", "q99"]
+        )
+        pictures = name.startswith(("images/", "depth/"))
+        channels = ("r", "g", "b") if len(feature.count) == 3 else ("mm",)
+        names = channels if pictures else feature.names
+        for i, count in enumerate(feature.count):
+            label = names[i] if i < len(names) else str(i)
+            marks = " (constant)" if i in feature.constant else ""
+            marks += f" ({feature.nan[i]} not finite)" if feature.nan[i] else ""
+            table.add_row(
+                Text(label + marks),
+                str(count),
+                *(_number(column[i]) for column in (feature.mean, feature.std, feature.min)),
+                *(_number(column[i]) for column in (feature.max, feature.q01)),
+                *(_number(column[i]) for column in (feature.q50, feature.q99)),
+            )
+        console.out.print(table)
+    console.out.print(
+        Text(
+            f"{record.dataset} version {record.version}, {record.split} split: "
+            f"{record.episodes} episodes, {record.steps} steps"
+        )
+    )
+
+
+def datasets(rows: Sequence[DatasetRow]) -> None:
+    """The registered datasets."""
+    if not rows:
+        console.say("no dataset is registered; `act-data ingest BAGS --out NAME.zarr` makes one")
+        return
+    table = _table("", ["name", "robot", "path"], ["fps", "version", "episodes", "steps"])
+    for row in rows:
+        table.add_row(
+            *(Text(row.name), Text(row.robot), Text(row.path), f"{row.fps:g}"),
+            *(str(row.version), str(row.episodes), str(row.steps)),
+        )
+    console.out.print(table)
+
+
+def card(card: DatasetCard) -> None:
+    """A dataset's passport."""
+    minutes = card.steps / card.fps / 60
+    console.out.print(
+        Text(
+            f"{card.path}\n  robot {card.robot}, {card.fps:g} Hz, action shift "
+            f"{card.action_shift}\n  version {card.version} of {card.created}, content "
+            f"{card.content_hash}\n  {len(card.episodes)} episodes, {card.steps} steps "
+            f"({minutes:.1f} min), statistics {'saved' if card.has_stats else 'not computed'}"
+        )
+    )
+    arrays = _table("arrays", ["name", "role", "dtype", "shape", "unit", "stored"], [])
+    for f in card.arrays:
+        shape = "x".join(map(str, f.shape)) or "1"
+        stored = f"{f.codec} q{f.quality}" if f.codec == "jpeg" else f.codec
+        arrays.add_row(f.name, f.role.value, f.dtype, shape, f.unit, stored)
+    console.out.print(arrays)
+    episodes = _table("episodes", ["uid", "recording", "split", "task"], ["steps", "masked"])
+    for e in card.episodes:
+        episodes.add_row(
+            e.uid, Text(e.recording), e.split, Text(e.task), str(e.steps), str(e.masked)
+        )
+    console.out.print(episodes)
+
+
+def robots(presets: Sequence[RobotSpec]) -> None:
+    """The presets, one line each."""
+    table = _table("", ["name", "what"], ["fps", "streams"])
+    for robot in presets:
+        table.add_row(
+            robot.name, Text(robot.description), f"{robot.fps:g}", str(len(robot.streams))
+        )
+    console.out.print(table)

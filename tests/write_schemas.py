@@ -1,0 +1,57 @@
+"""The JSON Schemas of everything that is written to a file or printed as JSON.
+
+`python -m tests.write_schemas` writes them into `schemas/`; a test holds the two in step.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from act_data.robot import RobotFile
+from act_model.deploy import RolloutReport
+from act_model.evaluate import EvaluationReport
+from pydantic import BaseModel
+
+from act_data.check import Verification
+from act_data.ingest import IngestReport
+from act_data.records import DatasetSchema, EpisodeRecord, StatsRecord, SyncReport, VersionRecord
+from act_data.report import DatasetCard, DatasetRow
+from act_model.config import Contract, DatasetRef, ModelConfig, TrainConfig
+
+FOLDER = Path(__file__).parent.parent / "schemas"
+
+MODELS: dict[str, type[BaseModel]] = {
+    "contract": Contract,
+    "dataset-card": DatasetCard,
+    "dataset-ref": DatasetRef,
+    "dataset-row": DatasetRow,
+    "dataset-schema": DatasetSchema,
+    "episode": EpisodeRecord,
+    "evaluation": EvaluationReport,
+    "ingest-report": IngestReport,
+    "model-config": ModelConfig,
+    "robot": RobotFile,
+    "rollout-report": RolloutReport,
+    "stats": StatsRecord,
+    "sync-report": SyncReport,
+    "train-config": TrainConfig,
+    "verification": Verification,
+    "version": VersionRecord,
+}
+
+
+def schemas() -> dict[str, str]:
+    """File name to content."""
+    return {
+        f"{name}.schema.json": json.dumps(model.model_json_schema(), indent=2, sort_keys=True)
+        + "\n"
+        for name, model in MODELS.items()
+    }
+
+
+if __name__ == "__main__":
+    for old in FOLDER.glob("*.schema.json"):
+        old.unlink()
+    for name, text in schemas().items():
+        (FOLDER / name).write_text(text)
