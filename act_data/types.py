@@ -6,6 +6,7 @@ is uint16 (H, W) millimetres.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -76,6 +77,30 @@ class StreamKind(StrEnum):
     WRENCH = "wrench"  # Wrench and WrenchStamped
     MULTI_ARRAY = "multi_array"  # std_msgs *MultiArray
     NUMERIC = "numeric"  # any message, by field path
+
+
+_TWIST = tuple(f"{part}.{axis}" for part in ("linear", "angular") for axis in "xyz")
+
+# What a stream reads when its preset names no field: every path is one number, except "data".
+DEFAULT_FIELD: Mapping[StreamKind, tuple[str, ...]] = {
+    StreamKind.JOINT_STATE: ("position",),
+    StreamKind.ODOMETRY: tuple(f"twist.twist.{path}" for path in _TWIST),
+    StreamKind.TWIST: _TWIST,
+    StreamKind.IMU: (
+        *(f"orientation.{axis}" for axis in "xyzw"),
+        *(f"angular_velocity.{axis}" for axis in "xyz"),
+        *(f"linear_acceleration.{axis}" for axis in "xyz"),
+    ),
+    StreamKind.WRENCH: tuple(f"{part}.{axis}" for part in ("force", "torque") for axis in "xyz"),
+    StreamKind.MULTI_ARRAY: ("data",),
+}
+
+# A field path: names that ROS allows (never a dunder), [i] anywhere, one [i:j] at the end.
+_NAME = r"(?!\w*__)[A-Za-z]\w*"
+FIELD_PATH = re.compile(
+    rf"{_NAME}(?:\[\d{{1,9}}\])*(?:\.{_NAME}(?:\[\d{{1,9}}\])*)*(?:\[\d{{0,9}}:\d{{0,9}}\])?",
+    re.ASCII,
+)
 
 
 class SyncPolicy(StrEnum):
