@@ -278,6 +278,7 @@ class FeatureStats(Record):
         std: Population standard deviation (ddof 0), no floor applied.
         nan: Values that were NaN or infinite and are in no other number here.
         constant: Indices of dimensions whose minimum equals their maximum.
+        masked: Rows left out because a stream that they depend on was not valid there.
     """
 
     count: tuple[int, ...]
@@ -292,6 +293,7 @@ class FeatureStats(Record):
     q99: tuple[float | None, ...]
     nan: tuple[int, ...]
     constant: tuple[int, ...] = ()
+    masked: int = 0
     names: tuple[str, ...] = ()
     unit: str = ""
 
