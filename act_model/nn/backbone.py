@@ -1,0 +1,199 @@
+"""Pictures to feature maps: ResNets with frozen batch norm; the door to torchvision.
+
+Shape suffixes: B batch, N cameras, C channels, H height, W width, h and w the same after the
+network's stride of 32 (rounded up).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from act_data.errors import InputError, NotFoundError, StoreError
+
+BackboneName = Literal["resnet18", "resnet34", "resnet50"]
+STRIDE = 32
+CHANNELS: Mapping[BackboneName, int] = {"resnet18": 512, "resnet34": 512, "resnet50": 2048}
+
+_SHOWN = 4  # names printed per kind of difference
+
+
+class CameraBackbone(nn.Module):
+    """The last feature map of a ResNet for every camera.
+
+    Batch norm is frozen: its four tensors are buffers, so a batch of 8 robot frames never
+    estimates them. They come from `load_backbone_weights`, and before that from synthetic
+    pictures (see `_standardise`). All convolutions are trained.
+
+    Attributes:
+        channels: C of the feature map.
+        nets: One shared ResNet, or one per camera, each with torchvision's names.
+    """
+
+    def __init__(self, name: BackboneName, cameras: int, *, per_camera: bool) -> None:
+        super().__init__()
+        self.name = name
+        self.channels = CHANNELS[name]
+        self.nets = nn.ModuleList(_resnet(name) for _ in range(cameras if per_camera else 1))
+
+    def forward(self, images_BNCHW: Tensor) -> Tensor:
+        """(B, N, 3, H, W), ImageNet-normalised, to (B, N, C, ceil(H / 32), ceil(W / 32))."""
+        if len(self.nets) == 1:  # one call for all cameras
+            features: Tensor = self.nets[0](images_BNCHW.flatten(0, 1))
+            return features.view(*images_BNCHW.shape[:2], *features.shape[1:])
+        return torch.stack(
+            [net(images_BNCHW[:, n]) for n, net in enumerate(self.nets)],
+            dim=1,
+        )
+
+
+def load_backbone_weights(backbone: CameraBackbone | None, weights: str) -> None:
+    """Fill the ResNets with trained weights from this machine; nothing is ever downloaded.
+
+    Args:
+        backbone: Every ResNet in it gets the same weights. None (a model without cameras)
+            has nothing to fill.
+        weights: "none" leaves it as it is, "imagenet" reads torchvision's local cache
+            (IMAGENET1K_V1, what ACT was published with), anything else is the path of a
+            safetensors file with torchvision's names; `fc.*` is ignored.
+
+    Raises:
+        NotFoundError: The file is not on this machine; the hint says how to get it.
+        StoreError: The file is damaged, or not safetensors.
+        InputError: Names or shapes are not those of this ResNet.
+    """
+    if backbone is None or weights == "none":
+        return
+    if weights == "imagenet":
+        path, tensors = _read_imagenet(backbone.name)
+    else:
+        path = Path(weights)
+        tensors = _read_safetensors(path)
+    tensors = {name: t for name, t in tensors.items() if not name.startswith("fc.")}
+    tensors = {name: t for name, t in tensors.items() if not name.endswith("num_batches_tracked")}
+    _check_fit(path, backbone, tensors)
+    for net in backbone.nets:
+        net.load_state_dict(tensors)
+
+
+def _resnet(name: BackboneName) -> nn.Sequential:
+    """A ResNet up to `layer4`, children under torchvision's names."""
+    from torchvision import models
+    from torchvision.ops import FrozenBatchNorm2d
+
+    full = getattr(models, name)(weights=None, norm_layer=FrozenBatchNorm2d)
+    net = nn.Sequential()
+    for child_name, child in full.named_children():
+        if child_name not in ("avgpool", "fc"):
+            net.add_module(child_name, child)
+    _standardise(net)
+    return net
+
+
+@torch.no_grad()
+def _standardise(net: nn.Sequential) -> None:
+    """Give each frozen batch norm the mean and variance of its input on synthetic pictures.
+
+    torchvision leaves them at 0 and 1, right only under trained weights. A random ResNet-18
+    then maps two scenes to features of cosine 0.98, a random ResNet-34 to a scale of 30:
+    decision 0002 has the numbers. The pictures are fixed noise of four scales, since the power of
+    natural pictures falls with frequency, so equal weights give equal statistics.
+    """
+    from torchvision.ops import FrozenBatchNorm2d
+
+    def measure(norm: Any, inputs: tuple[Tensor]) -> None:
+        variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+
+    noise = torch.Generator("cpu").manual_seed(0)
+    size = (128, 128)
+    pictures = torch.zeros(8, 3, *size, device="cpu")
+    for cells in (2, 8, 32, 128):
+        draw = torch.randn(8, 3, cells, cells, generator=noise, device="cpu")
+        pictures += functional.interpolate(draw, size=size, mode="bilinear") / 2
+    weight = next(net.parameters())
+    hooks = [
+        module.register_forward_pre_hook(measure)  # runs before its norm: one pass is enough
+        for module in net.modules()
+        if isinstance(module, FrozenBatchNorm2d)
+    ]
+    net(pictures.to(weight))
+    for hook in hooks:
+        hook.remove()
+
+
+def _read_imagenet(name: BackboneName) -> tuple[Path, dict[str, Tensor]]:
+    from torchvision import models
+
+    url: str = models.get_model_weights(name)["IMAGENET1K_V1"].url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if not path.is_file():
+        raise NotFoundError(
+            f"ImageNet weights of {name} are not on this machine: {str(path)!r} does not exist",
+            hint=f"On a machine with internet, run torchvision.models.{name}"
+            "(weights='IMAGENET1K_V1') once and copy the file it stores to that path; or give "
+            "the path of a safetensors file; or start from random weights with 'none'.",
+        )
+    # The file name carries the first digits of the file's sha256.
+    expected = path.stem.rpartition("-")[2]
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(expected):
+        raise StoreError(
+            f"{path} is damaged: its sha256 starts with {found[: len(expected)]!r}, "
+            f"its name says {expected!r}",
+            hint="Delete it and get it again.",
+        )
+    # torchvision publishes no safetensors; weights_only reads tensors and runs no code.
+    tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return path, tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise NotFoundError(
+            f"backbone weights {str(path)!r} do not exist",
+            hint="Give the path of a safetensors file, or one of 'none', 'imagenet'.",
+        )
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as e:
+        raise StoreError(
+            f"{path} cannot be read as safetensors: {e}",
+            hint="Save the state dict with safetensors.torch.save_file; pickles are not read.",
+        ) from e
+
+
+def _check_fit(path: Path, backbone: CameraBackbone, tensors: Mapping[str, Tensor]) -> None:
+    expected = {name: tuple(t.shape) for name, t in backbone.nets[0].state_dict().items()}
+    found = {name: tuple(t.shape) for name, t in tensors.items()}
+    differences = {
+        "missing": [name for name in expected if name not in found],
+        "unknown": [name for name in found if name not in expected],
+        "of another shape": [
+            f"{name} {found[name]} instead of {shape}"
+            for name, shape in expected.items()
+            if name in found and found[name] != shape
+        ],
+    }
+    lines = [
+        f"{len(names)} {kind}: {', '.join(names[:_SHOWN])}{', ...' if names[_SHOWN:] else ''}"
+        for kind, names in differences.items()
+        if names
+    ]
+    if lines:
+        raise InputError(
+            f"{path} does not hold the weights of a {backbone.name}: {'; '.join(lines)}",
+            hint="Its names must be torchvision's (conv1.weight, bn1.running_mean, ...) and "
+            "its size that of `backbone`.",
+        )

@@ -1,0 +1,149 @@
+"""The post-norm transformer of DETR (Carion et al., 2020), on fused attention.
+
+Shape suffixes: B batch, S memory tokens, Q query tokens, T either of them, D hidden dim,
+H heads, E dim of one head.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Attention(nn.Module):
+    """Multi-head attention, equal to `torch.nn.MultiheadAttention` without its key bias.
+
+    A key bias adds the same number to all scores of a query, which the softmax removes: those
+    weights would never receive a gradient.
+    """
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim, bias=False)
+        self.value = nn.Linear(dim, dim)
+        self.out = nn.Linear(dim, dim)
+        for projection in (self.query, self.key, self.value):
+            # The published gain: Xavier over the three of them as one (3 D, D) matrix.
+            nn.init.xavier_uniform_(projection.weight, gain=0.5**0.5)
+        nn.init.xavier_uniform_(self.out.weight)
+        for projection in (self.query, self.value, self.out):
+            nn.init.zeros_(projection.bias)
+
+    def forward(
+        self, query_BQD: Tensor, key_BSD: Tensor, value_BSD: Tensor, keep_BS: Tensor | None = None
+    ) -> Tensor:
+        """(B, Q, D). `keep_BS` is False at tokens that nobody may read."""
+        mixed_BHQE = functional.scaled_dot_product_attention(
+            self._split(self.query(query_BQD)),
+            self._split(self.key(key_BSD)),
+            self._split(self.value(value_BSD)),
+            attn_mask=None if keep_BS is None else keep_BS[:, None, None, :],
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        out_BQD: Tensor = self.out(mixed_BHQE.transpose(1, 2).flatten(2))
+        return out_BQD
+
+    def _split(self, x_BTD: Tensor) -> Tensor:
+        """(B, T, D) to (B, H, T, E)."""
+        batch, tokens, _ = x_BTD.shape
+        return x_BTD.view(batch, tokens, self.heads, -1).transpose(1, 2)
+
+
+class FeedForward(nn.Sequential):
+    """Two layers with a ReLU, token by token."""
+
+    def __init__(self, dim: int, inner_dim: int, dropout: float) -> None:
+        widen, narrow = nn.Linear(dim, inner_dim), nn.Linear(inner_dim, dim)
+        nn.init.xavier_uniform_(widen.weight)
+        nn.init.xavier_uniform_(narrow.weight)
+        super().__init__(widen, nn.ReLU(), nn.Dropout(dropout), narrow)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward; positions join queries and keys, never values."""
+
+    def __init__(self, dim: int, heads: int, inner_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = Attention(dim, heads, dropout)
+        self.feed_forward = FeedForward(dim, inner_dim, dropout)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BSD: Tensor, position_SD: Tensor, keep_BS: Tensor | None = None) -> Tensor:
+        """(B, S, D)."""
+        placed_BSD = x_BSD + position_SD
+        mixed_BSD = self.attention(placed_BSD, placed_BSD, x_BSD, keep_BS)
+        x_BSD = self.norms[0](x_BSD + self.dropout(mixed_BSD))
+        out_BSD: Tensor = self.norms[1](x_BSD + self.dropout(self.feed_forward(x_BSD)))
+        return out_BSD
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention among the queries, attention to the memory, feed-forward."""
+
+    def __init__(self, dim: int, heads: int, inner_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attention = Attention(dim, heads, dropout)
+        self.cross_attention = Attention(dim, heads, dropout)
+        self.feed_forward = FeedForward(dim, inner_dim, dropout)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x_BQD: Tensor, position_QD: Tensor, memory_BSD: Tensor, placed_memory_BSD: Tensor
+    ) -> Tensor:
+        """(B, Q, D). `placed_memory_BSD` is the memory with its positions added."""
+        placed_BQD = x_BQD + position_QD
+        mixed_BQD = self.self_attention(placed_BQD, placed_BQD, x_BQD)
+        x_BQD = self.norms[0](x_BQD + self.dropout(mixed_BQD))
+        read_BQD = self.cross_attention(x_BQD + position_QD, placed_memory_BSD, memory_BSD)
+        x_BQD = self.norms[1](x_BQD + self.dropout(read_BQD))
+        out_BQD: Tensor = self.norms[2](x_BQD + self.dropout(self.feed_forward(x_BQD)))
+        return out_BQD
+
+
+class Encoder(nn.Module):
+    """A stack of encoder layers."""
+
+    def __init__(self, layers: int, dim: int, heads: int, inner_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            EncoderLayer(dim, heads, inner_dim, dropout) for _ in range(layers)
+        )
+
+    def forward(self, x_BSD: Tensor, position_SD: Tensor, keep_BS: Tensor | None = None) -> Tensor:
+        """(B, S, D); `keep_BS` is False at padding."""
+        for layer in self.layers:
+            x_BSD = layer(x_BSD, position_SD, keep_BS)
+        return x_BSD
+
+
+class Decoder(nn.Module):
+    """A stack of decoder layers; what comes out is the LAST one's, normalised.
+
+    The original reads the first layer's output, so six of its seven are never trained.
+    """
+
+    def __init__(self, layers: int, dim: int, heads: int, inner_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            DecoderLayer(dim, heads, inner_dim, dropout) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, queries_QD: Tensor, memory_BSD: Tensor, position_SD: Tensor) -> Tensor:
+        """(B, Q, D), one vector per query.
+
+        The queries are positions in every layer and also the first layer's input. The original
+        starts from zeros: the first self-attention then has equal values to mix, so that with
+        one layer no action ever depends on another's query.
+        """
+        placed_memory_BSD = memory_BSD + position_SD
+        x_BQD = queries_QD.expand(len(memory_BSD), -1, -1)
+        for layer in self.layers:
+            x_BQD = layer(x_BQD, queries_QD, memory_BSD, placed_memory_BSD)
+        out_BQD: Tensor = self.norm(x_BQD)
+        return out_BQD
