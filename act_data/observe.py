@@ -1,0 +1,149 @@
+"""What a robot observes in a source: the one way from messages to frames, for ingest and deploy.
+
+    messages -> Synchronizer -> frames -> Observer (decodes what was picked)
+
+Training data and a deployed policy's input both come from here, with the same streams, policies and
+tolerances, so what a policy sees on the robot is what it saw in training.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from act_data.decode import Decoder, decoder
+from act_data.episodes import Decode, Observer
+from act_data.errors import InputError
+from act_data.interfaces import Source
+from act_data.records import SyncReport
+from act_data.robot import bind
+from act_data.sync import Synchronizer, SyncStream
+from act_data.types import (
+    NS_PER_MS,
+    ArrayPart,
+    Frame,
+    RawMessage,
+    RobotSpec,
+    StreamKind,
+    TopicInfo,
+    Value,
+)
+
+LATENCY_NS = 250 * NS_PER_MS
+
+_CAMERAS = (StreamKind.IMAGE, StreamKind.DEPTH)
+
+
+class Observation:
+    """One robot's view of one source.
+
+    Raw messages are buffered, never pictures: memory is bounded by the data rate times the latency,
+    and only the samples that a tick picked are decoded.
+
+    Attributes:
+        robot: As given.
+        streams: The topic that each stream is read from, by stream name. An optional stream that
+            the source does not have is missing here and ABSENT in every frame.
+        topics: The topics that are read, each once, in stream order.
+        observer: Turns the frames into arrays.
+    """
+
+    def __init__(self, source: Source, robot: RobotSpec, *, latency_ns: int = LATENCY_NS) -> None:
+        """Find the robot's streams in the source. No message is read.
+
+        Args:
+            latency_ns: How long a tick may wait for a late sample.
+
+        Raises:
+            DataError: A required stream has no topic in `source`, or one of another type.
+        """
+        self.robot = robot
+        self.streams: dict[str, TopicInfo] = bind(robot, source.topics)
+        self.topics: tuple[str, ...] = tuple(dict.fromkeys(t.name for t in self.streams.values()))
+        self._source = source
+        self._latency_ns = latency_ns
+        self._names: dict[str, list[str]] = {topic: [] for topic in self.topics}
+        for name, topic in self.streams.items():
+            self._names[topic.name].append(name)
+        self._synchronizer: Synchronizer[RawMessage] | None = None
+        self.observer: Observer[RawMessage] = Observer(robot, self._decoders())
+
+    def frames(self) -> Iterator[Frame[RawMessage]]:
+        """The frames of the source, in one pass over its messages.
+
+        Raises:
+            DataError: The recording is damaged.
+        """
+        synchronizer = self._synchronizer = self._new_synchronizer()
+        for raw in self._source.messages(self.topics):
+            for name in self._names[raw.topic]:
+                yield from synchronizer.push(name, raw.recv_ns, raw.stamp_ns, raw, seq=raw.seq)
+        yield from synchronizer.finish()
+
+    def report(self) -> SyncReport:
+        """The account of the frames given so far.
+
+        Raises:
+            InputError: `frames` was not called yet.
+        """
+        if self._synchronizer is None:
+            raise InputError("there is no account before the first frame", hint="Read `frames`.")
+        return self._synchronizer.report()
+
+    def _new_synchronizer(self) -> Synchronizer[RawMessage]:
+        streams = [
+            SyncStream(
+                name=stream.name,
+                policy=stream.policy,
+                tolerance_ns=round(stream.tolerance_ms * NS_PER_MS),
+                required=stream.required,
+                camera=stream.kind in _CAMERAS,
+                topic=self.streams[stream.name].name if stream.name in self.streams else "",
+            )
+            for stream in self.robot.streams
+        ]
+        return Synchronizer(
+            streams, fps=self.robot.fps, latency_ns=self._latency_ns, clock=self.robot.clock
+        )
+
+    def _decoders(self) -> dict[ArrayPart, Decode[RawMessage]]:
+        parts = dict.fromkeys(part for array in self.robot.arrays for part in array.parts)
+        messages = {stream.name: _Messages(self._source) for stream in self.robot.streams}
+        return {
+            part: _PartDecoder(
+                messages[part.stream], decoder(self.robot.stream(part.stream), part.field)
+            )
+            for part in parts
+        }
+
+
+class _Messages:
+    """The newest deserialised messages of one stream.
+
+    The arrays of a robot take several fields of one message (position, velocity, effort), and an
+    interpolated pick two messages: each is deserialised once.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._newest: deque[tuple[RawMessage, Any]] = deque(maxlen=2)
+
+    def __call__(self, raw: RawMessage) -> Any:
+        for known, message in self._newest:
+            if known is raw:
+                return message
+        message = self._source.deserialize(raw)
+        self._newest.append((raw, message))
+        return message
+
+
+class _PartDecoder:
+    """From a raw message to the value of one part of an array."""
+
+    def __init__(self, messages: _Messages, decode: Decoder) -> None:
+        self._messages = messages
+        self._decode = decode
+
+    def __call__(self, raw: RawMessage) -> Value | None:
+        return self._decode(raw.type, self._messages(raw))
