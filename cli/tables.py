@@ -35,19 +35,29 @@ def _ms(value: float | None) -> str:
 
 
 def ingest_report(report: IngestReport) -> None:
-    """Every episode's streams, then one line that says where the dataset lies."""
-    shown: set[str] = set()
+    """The streams in full for one recording, a line for each of many; then where it all lies."""
+    new = {e.recording: e.sync for e in report.episodes if e.sync is not None and not e.found}
+    if len(new) == 1:
+        for recording, sync in new.items():
+            sync_report(recording, sync)
+    table = _table(
+        "episodes",
+        ["recording", "uid", "state"],
+        ["steps", "masked", "drops", "worst skew p99 ms"],
+    )
     for episode in report.episodes:
-        if episode.sync is not None and not episode.found and episode.recording not in shown:
-            shown.add(episode.recording)
-            sync_report(episode.recording, episode.sync)
-    table = _table("episodes", ["recording", "uid", "state"], ["steps", "masked"])
-    for episode in report.episodes:
-        state = "already there" if episode.found else "new"
+        streams = list(episode.sync.streams.values()) if episode.sync else []
+        skews = [s.skew_abs_p99_ms for s in streams if s.skew_abs_p99_ms is not None]
         table.add_row(
-            Text(episode.recording), episode.uid, state, str(episode.steps), str(episode.masked)
+            *(Text(episode.recording), episode.uid, "already there" if episode.found else "new"),
+            *(str(episode.steps), str(episode.masked)),
+            *(str(sum(s.estimated_drops for s in streams)), _ms(max(skews, default=None))),
         )
     console.out.print(table)
+    if len(new) > 1:
+        for recording, sync in new.items():
+            for note in sync.notes:
+                console.out.print(Text(f"  {recording}: {note}"))
     steps = sum(e.steps for e in report.episodes)
     console.out.print(
         Text(
@@ -65,7 +75,14 @@ def sync_report(recording: str, report: SyncReport) -> None:
         f"{report.clock.value} clock",
         ["stream"],
         [
-            *"n Hz drops used unused late dup reused".split(),
+            "n",
+            "Hz",
+            "drops",
+            "used",
+            "unused",
+            "late",
+            "dup",
+            "reused",
             "skew p50 ms",
             "p95",
             "p99",

@@ -1,0 +1,89 @@
+"""act-model: train a policy, measure it, run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from . import console
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Train, evaluate and deploy ACT policies.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Size = Literal["act", "small", "tiny"]
+Checkpoint = Annotated[
+    Path | None, typer.Argument(help="A checkpoint folder [the newest registered one].")
+]
+
+
+@app.command()
+def train(
+    dataset: Annotated[str, typer.Argument(help="A path, a name, or name@version.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run folder [runs/<dataset>].")
+    ] = None,
+    size: Annotated[
+        Size, typer.Option(help="act: as published; small and tiny train on a CPU.")
+    ] = "act",
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 100_000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = 8,
+    chunk: Annotated[int, typer.Option(min=1, help="Actions predicted at once (K).")] = 100,
+    lr: Annotated[float | None, typer.Option(min=0, help="Learning rate [of --size].")] = None,
+    state: Annotated[
+        list[str] | None, typer.Option(help="Observation arrays, repeatable [qpos].")
+    ] = None,
+    action: Annotated[
+        list[str] | None, typer.Option(help="Action arrays, repeatable [all].")
+    ] = None,
+    camera: Annotated[list[str] | None, typer.Option(help="Cameras, repeatable [all].")] = None,
+    depth: Annotated[list[str] | None, typer.Option(help="Depth pictures, repeatable.")] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="HxW at the network's door [as recorded].")
+    ] = None,
+    backbone_weights: Annotated[
+        str, typer.Option(help="auto, none, imagenet, or a safetensors file.")
+    ] = "auto",
+    kl_weight: Annotated[float, typer.Option(min=0, help="Weight of the KL term.")] = 10.0,
+    loss: Annotated[Literal["l1", "l2", "smooth_l1"], typer.Option(help="Reconstruction.")] = "l1",
+    augment: Annotated[
+        bool, typer.Option("--augment/--no-augment", help="Crop, rotation, colour jitter.")
+    ] = False,
+    val_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 1000,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that read ahead.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the run in --out stopped.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Train the ACT CVAE on a registered dataset.
+
+    Example: act-model train ds.zarr --size small --steps 2000
+    """
+    with console.errors():
+        from act_model.recipe import TrainRequest
+        from act_model.recipe import train as run
+
+        from . import tables
+
+        request = TrainRequest.of(
+            dataset=dataset, out=out, size=size, steps=steps, batch_size=batch_size, chunk=chunk,
+            lr=lr, state=state, action=action, cameras=camera, depth=depth, image_size=image_size,
+            backbone_weights=backbone_weights, kl_weight=kl_weight, loss=loss, augment=augment,
+            val_every=val_every, workers=workers, seed=seed, device=device, resume=resume,
+        )  # fmt: skip
+        with console.training() as on_step:
+            result = run(request, notice=console.say, on_step=on_step)
+        if json:
+            console.write_json(result.model_dump(mode="json"))
+        else:
+            tables.train_result(result)
