@@ -1,0 +1,169 @@
+"""Robots: presets read from YAML, and their streams bound to the topics of a recording."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+
+from act_data.errors import DataError, InputError, NotFoundError
+from act_data.robot.checks import nearest, parse
+from act_data.robot.yaml_lines import MAX_BYTES, Problem, read
+from act_data.types import RobotSpec, StreamKind, StreamSpec, TopicInfo
+
+_IMAGE = r"sensor_msgs/msg/(Image|CompressedImage)"
+TYPES: Mapping[StreamKind, str] = {
+    StreamKind.IMAGE: _IMAGE,
+    StreamKind.DEPTH: _IMAGE,
+    StreamKind.JOINT_STATE: r"sensor_msgs/msg/JointState",
+    StreamKind.ODOMETRY: r"nav_msgs/msg/Odometry",
+    StreamKind.TWIST: r"geometry_msgs/msg/Twist(Stamped)?",
+    StreamKind.IMU: r"sensor_msgs/msg/Imu",
+    StreamKind.WRENCH: r"geometry_msgs/msg/Wrench(Stamped)?",
+    StreamKind.MULTI_ARRAY: r"std_msgs/msg/\w+MultiArray",
+    StreamKind.NUMERIC: r".+",
+}
+_TRANSPORTS: Mapping[StreamKind, tuple[str, ...]] = {
+    StreamKind.IMAGE: ("/compressed",),
+    StreamKind.DEPTH: ("/compressedDepth", "/compressed"),
+}
+_LISTED = 40  # topics of a recording that an error shows
+
+
+def preset_names() -> tuple[str, ...]:
+    """The robots that come with the toolkit, sorted."""
+    folder = resources.files("act_schemas.presets")
+    names = (entry.name for entry in folder.iterdir())
+    return tuple(sorted(n.removesuffix(".yaml") for n in names if n.endswith(".yaml")))
+
+
+def load_robot(name_or_file: str | Path) -> RobotSpec:
+    """The robot of a preset (by name) or of a YAML file (by path).
+
+    Raises:
+        NotFoundError: Neither a preset nor a file.
+        InputError: The file says something wrong; every problem of it with file, line, value and
+            choices, all at once.
+    """
+    presets = preset_names()
+    if isinstance(name_or_file, str) and name_or_file in presets:
+        source = resources.files("act_schemas.presets") / f"{name_or_file}.yaml"
+        return _parse(f"{name_or_file}.yaml", source.read_bytes())
+    path = Path(name_or_file)
+    if not path.is_file():
+        if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
+            raise NotFoundError(
+                f"no robot file {str(path)!r}",
+                hint=f"Give an existing YAML file, or a preset: {', '.join(presets)}.",
+            )
+        raise NotFoundError(
+            f"no robot preset {str(path)!r}",
+            hint=f"{nearest(str(path), presets)} Or give the path of a YAML file.",
+        )
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as e:
+        raise InputError(f"{path}: cannot be read: {e.strerror}") from None
+    return _parse(str(path), data)
+
+
+def _parse(file: str, data: bytes) -> RobotSpec:
+    if len(data) > MAX_BYTES:
+        raise InputError(
+            f"{file}: larger than {MAX_BYTES} bytes", hint="A robot preset is a short YAML file."
+        )
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as e:
+        line = data.count(b"\n", 0, e.start) + 1
+        raise _error(file, [Problem(line, f"not UTF-8: byte {data[e.start]:#04x}")]) from None
+    located, problems = read(text)
+    if problems:
+        raise _error(file, problems)
+    robot, problems = parse(located)
+    if robot is None:
+        raise _error(file, problems)
+    return robot
+
+
+def _error(file: str, problems: list[Problem]) -> InputError:
+    if len(problems) == 1:
+        (problem,) = problems
+        return InputError(f"{file}:{problem.line}: {problem.what}", hint=problem.way_out)
+    lines = [f"  {file}:{p.line}: {p.what}. {p.way_out}".rstrip() for p in problems]
+    return InputError(
+        f"{file} has {len(problems)} problems:\n" + "\n".join(lines),
+        hint="They are all there is to correct.",
+    )
+
+
+# --- the topics of a recording ----------------------------------------------------------------
+
+
+def bind(robot: RobotSpec, topics: Mapping[str, TopicInfo]) -> dict[str, TopicInfo]:
+    """The topic that is really read for each stream of `robot`, in declaration order.
+
+    A picture's topic also stands for its transports: ".../image_raw" finds
+    ".../image_raw/compressed" (and "/compressedDepth" for depth). A topic that the index says is
+    empty counts as missing. Optional streams without a topic are absent from the result.
+
+    Raises:
+        DataError: A topic has a type that the stream's kind cannot decode, or required streams
+            have no topic: all of them, what the recording has, and the nearest names.
+    """
+    bound: dict[str, TopicInfo] = {}
+    missing: list[StreamSpec] = []
+    wrong: list[str] = []
+    for stream in robot.streams:
+        found = [topics[t] for t in _candidates(stream) if t in topics]
+        fitting = [t for t in found if re.fullmatch(TYPES[stream.kind], t.type)]
+        filled = [t for t in fitting if t.count != 0]
+        if filled:
+            bound[stream.name] = filled[0]
+        elif found and not fitting:
+            wrong.append(
+                f"  {stream.name}: {found[0].name} is {found[0].type!r}, "
+                f"which {stream.kind.value!r} does not decode"
+            )
+        elif stream.required:
+            missing.append(stream)
+    if wrong:
+        raise DataError(
+            f"topics of another type than robot {robot.name!r} expects:\n" + "\n".join(wrong),
+            hint="Correct the kind of these streams in the preset.",
+        )
+    if missing:
+        total = sum(s.required for s in robot.streams)
+        lines = "\n".join(f"  {s.name}: {_lacking(s, topics)}" for s in missing)
+        raise DataError(
+            f"the recording lacks {len(missing)} of {total} required topics of robot "
+            f"{robot.name!r}:\n{lines}\nIt has: {_shown(topics.values())}",
+            hint="Choose another robot, or copy the preset and correct the topics, "
+            "with `required: false` for what you can do without.",
+        )
+    return bound
+
+
+def _candidates(stream: StreamSpec) -> list[str]:
+    endings = _TRANSPORTS.get(stream.kind, ())
+    base = stream.topic
+    for ending in endings:
+        base = base.removesuffix(ending)
+    return list(dict.fromkeys([stream.topic, *(base + ending for ending in endings), base]))
+
+
+def _lacking(stream: StreamSpec, topics: Mapping[str, TopicInfo]) -> str:
+    if any(t in topics for t in _candidates(stream)):
+        return f"{stream.topic} is there, without a single message"
+    fitting = [t.name for t in topics.values() if re.fullmatch(TYPES[stream.kind], t.type)]
+    close = get_close_matches(stream.topic, fitting, n=2, cutoff=0.5)
+    return stream.topic + (f", nearest: {', '.join(close)}" if close else "")
+
+
+def _shown(topics: Iterable[TopicInfo]) -> str:
+    every = [f"{t.name} ({t.type.rsplit('/', 1)[-1]})" for t in topics]
+    more = f", and {len(every) - _LISTED} more" if len(every) > _LISTED else ""
+    return (", ".join(every[:_LISTED]) or "no topic at all") + more
