@@ -112,7 +112,7 @@ def _named(path: Path) -> Kind | None:
 
 
 def _kind(file: Path) -> Kind:
-    kind = _sniffed(file) or _named(file)
+    kind = (_sniffed(file) or _named(file)) if file.is_file() else None
     if kind is None:
         raise DataError(
             f"{file} is not a recording",
@@ -140,8 +140,14 @@ def _directories(folder: Path, seen: set[Path]) -> Iterator[Path]:
     if folder.resolve() in seen:
         return
     seen.add(folder.resolve())
+    try:
+        entries = sorted(folder.iterdir())
+    except PermissionError as e:
+        raise DataError(
+            f"{folder} cannot be read: {e.strerror}", hint="Ask for permission to read it."
+        ) from e
     yield folder
-    for entry in sorted(folder.iterdir()):
+    for entry in entries:
         if entry.is_dir() and not entry.name.startswith("."):
             yield from _directories(entry, seen)
 
@@ -152,9 +158,10 @@ def _in_directory(folder: Path, others: list[str]) -> list[Recording]:
     for entry in sorted(folder.iterdir(), key=lambda p: _natural(p.name)):
         if entry.name.startswith(".") or not entry.is_file():
             continue
-        kind = None if _is_backup(entry) else _named(entry) or _sniffed(entry)
+        named = _named(entry)
+        kind = _sniffed(entry) or named
         # A database without the suffix is somebody else's: SQLite is everywhere.
-        if kind is None or (kind == "db3" and _named(entry) is None):
+        if kind is None or (kind == "db3" and named is None) or _is_backup(entry):
             others.append(entry.name)
         else:
             files.append((entry, kind))
@@ -205,7 +212,7 @@ def _runs(members: list[tuple[int, Path]], kind: Kind, by_name: bool) -> Iterato
             if run:
                 yield run
             yield [file]
-            run = []
+            run, last_ns = [], None
             continue
         follows = number == last_number + 1 and (
             by_name
@@ -224,15 +231,10 @@ def _runs(members: list[tuple[int, Path]], kind: Kind, by_name: bool) -> Iterato
 
 def _span_ns(file: Path, kind: Kind) -> tuple[int, int] | None:
     """First and last receive time; None for a split without data, whatever nodes logged."""
-    if kind == "ros1":
-        from act_data.sources.ros1_file import quick_look
-
-        span, topics = quick_look(file)
-    else:
-        storage = open_storage(file, kind)
-        span, topics = storage.span_ns, {c.topic for c in storage.channels if c.count}
-        storage.close()
-    return span if topics - _CHATTER else None
+    storage = open_storage(file, kind)
+    storage.close()
+    filled = {c.topic for c in storage.channels if c.count}
+    return storage.span_ns if filled - _CHATTER else None
 
 
 def _is_backup(file: Path) -> bool:

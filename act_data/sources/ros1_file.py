@@ -1,16 +1,22 @@
-"""ROS 1 `.bag` files: rosbags' reader, with bounded chunks and counts that check each other."""
+"""ROS 1 `.bag` files: chunk by chunk, so that memory does not grow with the number of messages.
+
+rosbags' reader keeps one tuple per message of the whole bag. Here only its record parsers are
+used: the list of chunks at the end of the bag says what to read and what to expect, and each
+chunk is walked when its time comes.
+"""
 
 from __future__ import annotations
 
 import bz2
-from collections.abc import Callable, Collection, Iterator, Sequence
+import struct
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import lz4.frame
-from rosbags.interfaces import Connection
 from rosbags.rosbag1 import Reader, ReaderError
-from rosbags.rosbag1.reader import Header, RecordType, decompressors
+from rosbags.rosbag1.reader import ChunkInfo, Header, RecordType, decompressors
 
 from act_data.errors import DataError
 from act_data.sources.storage import (
@@ -21,7 +27,13 @@ from act_data.sources.storage import (
     Item,
     check_magic,
     damage,
+    merged,
 )
+from act_data.types import NS_PER_S
+
+_U32 = struct.Struct("<I")
+_TIME = struct.Struct("<II")
+_MESSAGE = bytes([RecordType.MSGDATA])
 
 
 class Ros1File:
@@ -30,97 +42,110 @@ class Ros1File:
     def __init__(self, path: Path) -> None:
         self.path = path
         check_magic(path, "ros1")
-        _refuse_unindexed(path)
-        self._reader = Reader(path)
-        with damage(path, "ros1", ReaderError):
-            self._reader.open()
-        self._reader.chunks = {
-            position: chunk._replace(decompressor=_BOUNDED[chunk.decompressor])
-            for position, chunk in self._reader.chunks.items()
-        }
-        # The counts come from the chunk infos, the messages through the index records: two
-        # places of the file that must agree, or something was lost.
-        promised: dict[int, int] = {}
-        for info in self._reader.chunk_infos:
-            for connection, count in info.connection_counts.items():
-                promised[connection] = promised.get(connection, 0) + count
-        self.channels: Sequence[Channel] = tuple(
-            Channel(
-                id=c.id,
-                topic=c.topic,
-                type=c.msgtype,
-                encoding="ros1",
-                definition=Definition(format="msg", text=c.msgdef.data),
-                count=promised.get(c.id, 0),
+        self._file: BinaryIO = path.open("rb")
+        try:
+            with damage(path, "ros1", ReaderError):
+                self._reader, self._chunks, self.channels = self._read_index()
+        except BaseException:
+            self._file.close()
+            raise
+        filled = [c for c in self._chunks if c.connection_counts]
+        self.span_ns: tuple[int, int] | None = None
+        if filled:
+            self.span_ns = (
+                min(c.start_time for c in filled),
+                max(c.end_time for c in filled) - 1,
             )
-            for c in self._reader.connections
-        )
-        self.span_ns = _span(self._reader)
 
     def messages(self, topics: Collection[str]) -> Iterator[Item]:
         """The messages of `topics` ordered by (recv_ns, topic), equal ones in file order."""
-        channels = {c.id: c for c in self.channels}
-        chosen: list[Connection] = sorted(
-            (c for c in self._reader.connections if c.topic in topics), key=lambda c: c.topic
-        )
-        if not chosen:  # rosbags takes an empty choice for all
-            return
+        wanted = {c.id: c for c in self.channels if c.topic in topics}
+        parts = [
+            (chunk.start_time, partial(self._in_chunk, chunk.pos, wanted))
+            for chunk in sorted(self._chunks, key=lambda c: c.pos)
+            if not wanted.keys().isdisjoint(chunk.connection_counts)
+        ]
         with damage(self.path, "ros1", ReaderError):
-            # rosbags merges stably in the order of the connections, hence by topic.
-            for connection, recv_ns, payload in self._reader.messages(chosen):
-                yield recv_ns, connection.topic, channels[connection.id], payload
+            yield from merged(parts)
 
     def close(self) -> None:
         """Release the file."""
-        self._reader.close()
+        self._file.close()
+
+    def _read_index(self) -> tuple[Reader, list[ChunkInfo], Sequence[Channel]]:
+        self._file.readline()
+        header = Header.read(self._file, RecordType.BAGHEADER)
+        index = header.get_uint64("index_pos")
+        if index == 0:
+            raise DataError(
+                f"{self.path} has no index: the recorder was stopped before it could write one",
+                hint=RECORD_AGAIN["ros1"],
+            )
+        reader = Reader(self.path)
+        reader.bio = self._file
+        self._file.seek(index)
+        connections = [reader.read_connection() for _ in range(header.get_uint32("conn_count"))]
+        chunks = [reader.read_chunk_info() for _ in range(header.get_uint32("chunk_count"))]
+        counts = dict.fromkeys((c.id for c in connections), 0)
+        for chunk in chunks:
+            for id_, count in chunk.connection_counts.items():
+                counts[id_] += count
+        return (
+            reader,
+            chunks,
+            tuple(
+                Channel(
+                    id=c.id,
+                    topic=c.topic,
+                    type=c.msgtype,
+                    encoding="ros1",
+                    definition=Definition(format="msg", text=c.msgdef.data),
+                    count=counts[c.id],
+                )
+                for c in connections
+            ),
+        )
+
+    def _in_chunk(self, offset: int, wanted: Mapping[int, Channel]) -> Iterator[Item]:
+        self._file.seek(offset)
+        chunk = self._reader.read_chunk()
+        self._file.seek(chunk.datapos)
+        stored = self._file.read(chunk.datasize)
+        if len(stored) != chunk.datasize:
+            raise ValueError(f"the file ends within the chunk at {offset}")
+        data = _BOUNDED[chunk.decompressor](stored)
+        found: list[tuple[int, str, int, int, int]] = []
+        for fields, start, stop in _records_in(data):
+            if fields[b"op"] != _MESSAGE:
+                continue
+            (id_,) = _U32.unpack(fields[b"conn"])
+            if id_ in wanted:
+                sec, nsec = _TIME.unpack(fields[b"time"])
+                found.append((sec * NS_PER_S + nsec, wanted[id_].topic, start, stop, id_))
+        for recv_ns, topic, start, stop, id_ in sorted(found):
+            yield recv_ns, topic, wanted[id_], data[start:stop]
 
 
-def quick_look(path: Path) -> tuple[tuple[int, int] | None, set[str]]:
-    """The span of a bag and the topics with messages, without the index of every chunk.
-
-    Raises:
-        DataError: The bag is damaged or has no index.
-    """
-    check_magic(path, "ros1")
-    _refuse_unindexed(path)
-    reader = Reader(path)
-    with damage(path, "ros1", ReaderError), path.open("rb") as file:
-        header = _bag_header(file)
-        reader.bio = file
-        file.seek(header.get_uint64("index_pos"))
-        topics = {
-            c.id: c.topic
-            for c in (reader.read_connection() for _ in range(header.get_uint32("conn_count")))
-        }
-        reader.chunk_infos = [
-            reader.read_chunk_info() for _ in range(header.get_uint32("chunk_count"))
-        ]
-        filled = {
-            topics[id_] for i in reader.chunk_infos for id_, n in i.connection_counts.items() if n
-        }
-    return _span(reader), filled
-
-
-def _span(reader: Reader) -> tuple[int, int] | None:
-    infos = [i for i in reader.chunk_infos if i.connection_counts]
-    if not infos:
-        return None
-    return min(i.start_time for i in infos), max(i.end_time for i in infos) - 1
-
-
-def _bag_header(file: BinaryIO) -> Header:
-    file.readline()
-    return Header.read(file, RecordType.BAGHEADER)
-
-
-def _refuse_unindexed(path: Path) -> None:
-    with damage(path, "ros1", ReaderError), path.open("rb") as file:
-        if _bag_header(file).get_uint64("index_pos"):
-            return
-    raise DataError(
-        f"{path} has no index: the recorder was stopped before it could write one",
-        hint=RECORD_AGAIN["ros1"],
-    )
+def _records_in(data: bytes) -> Iterator[tuple[dict[bytes, bytes], int, int]]:
+    """(header fields, start, stop of the body) of each record of an inflated chunk."""
+    position = 0
+    while position < len(data):
+        fields: dict[bytes, bytes] = {}
+        (length,) = _U32.unpack_from(data, position)
+        position += 4
+        end = position + length
+        while position < end:
+            (length,) = _U32.unpack_from(data, position)
+            position += 4
+            name, _, value = data[position : position + length].partition(b"=")
+            fields[name] = value
+            position += length
+        (length,) = _U32.unpack_from(data, position)
+        position += 4
+        if position + length > len(data):
+            raise ValueError(f"a record of {length} bytes reaches beyond its chunk")
+        yield fields, position, position + length
+        position += length
 
 
 def _bz2(data: bytes) -> bytes:
