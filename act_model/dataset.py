@@ -1,0 +1,329 @@
+"""Training samples from a dataset: one observation and the action chunk that followed it.
+
+Low-dimensional arrays of the chosen episodes lie in memory, pictures are read when they are asked
+for and stay uint8 (turning them into floats here costs more than decoding three JPEGs).
+
+Shape suffixes: B batch, N cameras, M depth cameras, K action chunk, S state dim, A action dim.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from act_data.errors import DataError, InputError
+from act_data.interfaces import DatasetReader
+from act_data.records import SYNC_REASON, DatasetSchema, Feature
+from act_data.types import Reason
+from act_model.config import TrainConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One observation and the K actions from its step on, in the units of the dataset.
+
+    Attributes:
+        images: One (H, W, 3) uint8 RGB per camera; sizes may differ between cameras.
+        depth: One (H, W) uint16 millimetres per depth camera.
+        state: (S,) float32.
+        actions: (K, A) float32. Rows that are padding hold the nearest action that is none.
+        is_pad: (K,) bool: past the end of the episode, or the action was not validly recorded.
+    """
+
+    images: tuple[Tensor, ...]
+    depth: tuple[Tensor, ...]
+    state: Tensor
+    actions: Tensor
+    is_pad: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """B samples, collated: the fields of `Sample` with B in front.
+
+    Attributes:
+        images: One (B, H, W, 3) uint8 per camera.
+        depth: One (B, H, W) uint16 per depth camera.
+        state: (B, S) float32.
+        actions: (B, K, A) float32.
+        is_pad: (B, K) bool.
+    """
+
+    images: tuple[Tensor, ...]
+    depth: tuple[Tensor, ...]
+    state: Tensor
+    actions: Tensor
+    is_pad: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        return Batch(
+            images=tuple(image.to(device, non_blocking=True) for image in self.images),
+            depth=tuple(depth.to(device, non_blocking=True) for depth in self.depth),
+            state=self.state.to(device, non_blocking=True),
+            actions=self.actions.to(device, non_blocking=True),
+            is_pad=self.is_pad.to(device, non_blocking=True),
+        )
+
+
+class EpisodeChunks(Dataset[Sample]):
+    """Every step of the chosen episodes at which a chunk can start.
+
+    That is each (episode, t) whose state and camera columns were validly synchronised and whose
+    chunk holds at least one valid action. Every such step counts the same, however long its
+    episode is (the original draws one random start per episode and epoch).
+
+    Args:
+        reader: The dataset. Read from several threads when `config.workers` > 1.
+        episodes: Positions in `reader.episodes`.
+        config: Names of the state and action arrays, batch size, seed, workers.
+        chunk_size: K.
+        cameras: Image arrays without "images/", in the order of `Batch.images`.
+        depth: Depth arrays without "depth/".
+
+    Raises:
+        InputError: An array is not in the dataset or has the wrong shape; no episode is given.
+        DataError: A valid row holds NaN or infinity, or no row can start a chunk.
+    """
+
+    def __init__(
+        self,
+        reader: DatasetReader,
+        episodes: Sequence[int],
+        *,
+        config: TrainConfig,
+        chunk_size: int,
+        cameras: Sequence[str] = (),
+        depth: Sequence[str] = (),
+    ) -> None:
+        if not episodes:
+            raise InputError(f"{reader.path}: no episode to read", hint="Ingest some first.")
+        schema = reader.schema
+        state = [_vector(schema, name) for name in config.state]
+        action = [_vector(schema, name) for name in config.action]
+        self._reader = reader
+        self._config = config
+        self._steps_K = np.arange(chunk_size)
+        self._images = [feature_of(schema, f"images/{name}") for name in cameras]
+        self._depth = [feature_of(schema, f"depth/{name}") for name in depth]
+        self.episodes = tuple(episodes)
+
+        lengths = [reader.episodes[e].length for e in episodes]
+        # Row r of the concatenated arrays belongs to the i-th chosen episode, [offset i, i + 1).
+        self._offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        seen = _valid(reader, episodes, [*state, *self._images, *self._depth])
+        acted = _valid(reader, episodes, action)
+        self._state = _load(reader, episodes, state, seen)
+        self._action = _hold(_load(reader, episodes, action, acted), acted, self._offsets)
+        self._acted = acted
+
+        has_target = _any_ahead(acted, self._offsets, chunk_size)
+        self._rows = np.flatnonzero(seen & has_target)
+        if len(self._rows) == 0:
+            raise DataError(
+                f"{reader.path}: no valid step in {len(episodes)} episodes",
+                hint="See which stream is missing with `act-data check`.",
+            )
+        self._episode_of = np.searchsorted(self._offsets, self._rows, side="right") - 1
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        batch = self.__getitems__([index])
+        return Sample(
+            images=tuple(image[0] for image in batch.images),
+            depth=tuple(depth[0] for depth in batch.depth),
+            state=batch.state[0],
+            actions=batch.actions[0],
+            is_pad=batch.is_pad[0],
+        )
+
+    def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
+        """The samples at `indices` as one batch; each picture is written once, into its place."""
+        rows_B = self._rows[np.asarray(indices, dtype=np.int64)]
+        owner_B = self._episode_of[np.asarray(indices, dtype=np.int64)]
+        rows_BK = rows_B[:, None] + self._steps_K
+        last_B1 = self._offsets[owner_B + 1][:, None] - 1
+        past_BK = rows_BK > last_B1
+        rows_BK = np.minimum(rows_BK, last_B1)
+        places = [
+            (self.episodes[owner], int(row - self._offsets[owner]))
+            for owner, row in zip(owner_B, rows_B, strict=True)
+        ]
+        return Batch(
+            images=tuple(self._pictures(feature, places) for feature in self._images),
+            depth=tuple(self._pictures(feature, places) for feature in self._depth),
+            state=torch.from_numpy(self._state[rows_B]),
+            actions=torch.from_numpy(self._action[rows_BK]),
+            is_pad=torch.from_numpy(past_BK | ~self._acted[rows_BK]),
+        )
+
+    def place(self, index: int) -> tuple[int, int]:
+        """The (episode, t) of sample `index`; the episode as a position in `reader.episodes`."""
+        owner = int(self._episode_of[index])
+        return self.episodes[owner], int(self._rows[index] - self._offsets[owner])
+
+    def grid(self, per_episode: int) -> NDArray[np.int64]:
+        """Indices of `per_episode` evenly spread starts of each episode: the same ones always."""
+        starts = np.searchsorted(self._episode_of, np.arange(len(self.episodes) + 1))
+        spread = [
+            np.unique(np.linspace(first, stop - 1, per_episode).round().astype(np.int64))
+            for first, stop in itertools.pairwise(starts)
+            if stop > first
+        ]
+        return np.concatenate(spread)
+
+    def batches(self, start_step: int = 0) -> Generator[Batch, None, None]:
+        """The batches of training steps `start_step`, `start_step` + 1, ... without end.
+
+        A batch depends on the seed and its step alone, so a run resumes at any step without
+        replaying the ones before. With `config.workers` > 0 that many threads read ahead; the
+        batches are the same. Close the generator to stop them.
+        """
+        workers = self._config.workers
+        if workers == 0:
+            while True:
+                yield self._batch(start_step)
+                start_step += 1
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="act-batch")
+        ahead: deque[Future[Batch]] = deque()
+        try:
+            while True:
+                while len(ahead) <= workers:
+                    ahead.append(pool.submit(self._batch, start_step))
+                    start_step += 1
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _batch(self, step: int) -> Batch:
+        config = self._config
+        return self.__getitems__(batch_indices(config.seed, step, config.batch_size, len(self)))
+
+    def _pictures(self, feature: Feature, places: Sequence[tuple[int, int]]) -> Tensor:
+        buffer = np.empty((len(places), *feature.shape), dtype=feature.dtype)
+        for out, (episode, t) in zip(buffer, places, strict=True):
+            out[...] = self._reader.read(feature.name, episode, t, t + 1)[0]
+        return torch.from_numpy(buffer)
+
+
+@lru_cache(maxsize=2)
+def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """A permutation of range(count) that depends on its arguments alone. Read-only."""
+    order = np.random.default_rng([seed % 2**64, epoch]).permutation(count)
+    order.setflags(write=False)
+    return order
+
+
+def batch_indices(seed: int, step: int, batch_size: int, count: int) -> NDArray[np.int64]:
+    """The (batch_size,) samples of training step `step`, from 0.
+
+    Epochs follow each other without a seam, so every batch is full and every sample is drawn once
+    before any is drawn again.
+    """
+    position = step * batch_size + np.arange(batch_size, dtype=np.int64)
+    epoch, place = np.divmod(position, count)
+    indices = np.empty(batch_size, dtype=np.int64)
+    for number in np.unique(epoch):
+        here = epoch == number
+        indices[here] = epoch_order(seed, int(number), count)[place[here]]
+    return indices
+
+
+def feature_of(schema: DatasetSchema, name: str) -> Feature:
+    """The array called `name`.
+
+    Raises:
+        InputError: There is none; says which there are.
+    """
+    try:
+        return schema.feature(name)
+    except KeyError:
+        names = ", ".join(feature.name for feature in schema.features)
+        raise InputError(f"the dataset has no array {name!r}", hint=f"It has: {names}.") from None
+
+
+def _vector(schema: DatasetSchema, name: str) -> Feature:
+    feature = feature_of(schema, name)
+    if len(feature.shape) != 1:
+        raise InputError(
+            f"array {name!r} has shape {feature.shape} per step; state and action are vectors",
+            hint="Name an array of shape (D,), e.g. 'qpos'.",
+        )
+    return feature
+
+
+def _valid(
+    reader: DatasetReader, episodes: Sequence[int], features: Sequence[Feature]
+) -> NDArray[np.bool_]:
+    """(rows,) whether every stream behind `features` was validly synchronised."""
+    columns = {name for feature in features for name in feature.columns}
+    used = [i for i, column in enumerate(reader.schema.columns) if column.name in columns]
+    if not used:
+        return np.ones(sum(reader.episodes[e].length for e in episodes), dtype=np.bool_)
+    reasons = np.concatenate([reader.read(SYNC_REASON, e) for e in episodes])
+    return cast(NDArray[np.bool_], (reasons[:, used] == int(Reason.OK)).all(axis=1))
+
+
+def _load(
+    reader: DatasetReader,
+    episodes: Sequence[int],
+    features: Sequence[Feature],
+    valid: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """(rows, D) of `features` side by side; a valid row must be finite."""
+    loaded = []
+    for feature in features:
+        parts = [reader.read(feature.name, e).astype(np.float32) for e in episodes]
+        start = 0
+        for episode, part in zip(episodes, parts, strict=True):
+            bad = ~np.isfinite(part).all(axis=1) & valid[start : start + len(part)]
+            if bad.any():
+                row = int(bad.argmax())
+                raise DataError(
+                    f"{reader.path}: {feature.name!r} of episode {episode} holds "
+                    f"{part[row].tolist()!r} at row {row}",
+                    hint="Leave the episode out, or ingest it again with invalid rows masked.",
+                )
+            start += len(part)
+        loaded.append(np.concatenate(parts))
+    return np.concatenate(loaded, axis=1)
+
+
+def _hold(
+    values: NDArray[np.float32], valid: NDArray[np.bool_], offsets: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """`values` with each invalid row replaced by the last valid one of its episode.
+
+    Rows before the first valid one take that; an episode without any becomes zeros. Padding is in
+    no loss, but it passes through the normalisation and must not be NaN there.
+    """
+    held = np.zeros_like(values)
+    for start, stop in itertools.pairwise(offsets):
+        good = np.flatnonzero(valid[start:stop])
+        if len(good):
+            source = np.searchsorted(good, np.arange(stop - start), side="right") - 1
+            held[start:stop] = values[start:stop][good[np.maximum(source, 0)]]
+    return held
+
+
+def _any_ahead(
+    valid: NDArray[np.bool_], offsets: NDArray[np.int64], steps: int
+) -> NDArray[np.bool_]:
+    """(rows,) whether one of `steps` rows from here on, in the same episode, is valid."""
+    count = np.concatenate([[0], np.cumsum(valid)])
+    rows = np.arange(len(valid))
+    ends = np.repeat(offsets[1:], np.diff(offsets))
+    return count[np.minimum(rows + steps, ends)] > count[rows]

@@ -1,0 +1,160 @@
+"""The folder of a training run: free for a new one, or holding the one that goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from act_data.errors import ConflictError, InputError, NotFoundError, StoreError
+from act_data.records import Record
+from act_model.checkpoint import Checkpoint, load
+from act_model.config import DatasetRef, ModelConfig, TrainConfig
+
+METRICS = "metrics.jsonl"
+BEST = "best"
+LAST = "last"
+
+# What may differ when a run goes on: none of it changes what a step does.
+_FREE = {"train.steps", "train.workers", "train.device"}
+
+# What a run leaves that was killed before its first checkpoint: nothing worth keeping.
+_HARMLESS = {METRICS, f"{BEST}.new", f"{LAST}.new"}
+
+
+def open_run(out: Path, *, resume: bool) -> Checkpoint | None:
+    """The checkpoint to go on from; None for a new run, whose folder is made.
+
+    Raises:
+        ConflictError: A new run, and `out` holds something.
+        NotFoundError: Resuming, and there is no checkpoint.
+        StoreError: The checkpoint is damaged, or too new.
+        InputError: `out` cannot be a folder.
+    """
+    if resume:
+        try:
+            return load(out / LAST)
+        except NotFoundError:
+            raise NotFoundError(
+                f"{out} holds no run to resume: it has no {LAST!r} checkpoint",
+                hint="Start it without resume; the first checkpoint comes after val_every steps.",
+            ) from None
+    try:
+        found = sorted({path.name for path in out.iterdir()} - _HARMLESS) if out.exists() else []
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise InputError(
+            f"{out} cannot be the folder of a run: {e}", hint="Name another folder."
+        ) from e
+    if found:
+        raise ConflictError(
+            f"{out} is not empty: it holds {', '.join(found[:5])}",
+            hint="Resume that run, or name a new folder.",
+        )
+    return None
+
+
+def refuse_changes(
+    last: Checkpoint, model: ModelConfig, train: TrainConfig, dataset: DatasetRef
+) -> None:
+    """See that `last` was started as it is to go on; otherwise it is not the same run.
+
+    Steps, workers and device are free, and the dataset may have moved.
+
+    Raises:
+        ConflictError: Names each entry that differs, with both values.
+    """
+    then, now = (
+        {
+            **_flat("model", each_model),
+            **_flat("train", each_train),
+            "dataset.content_hash": each_dataset.content_hash,
+            "dataset.train": each_dataset.train,
+            "dataset.val": each_dataset.val,
+        }
+        for each_model, each_train, each_dataset in (
+            (last.model, last.train, last.dataset),
+            (model, train, dataset),
+        )
+    )
+    differing = [
+        f"{key} was {then.get(key)!r}, is {now.get(key)!r}"
+        for key in sorted({*then, *now} - _FREE)
+        if then.get(key) != now.get(key)
+    ]
+    if differing:
+        raise ConflictError(
+            f"{last.folder} was started otherwise: {'; '.join(differing)}",
+            hint="Resume with the same settings and data, or start a new run in a new folder.",
+        )
+
+
+def _flat(prefix: str, record: Record) -> dict[str, object]:
+    """The fields of `record` and of the records in it, by dotted name."""
+    flat: dict[str, object] = {}
+    for name in type(record).model_fields:
+        value = getattr(record, name)
+        key = f"{prefix}.{name}"
+        flat.update(_flat(key, value) if isinstance(value, Record) else {key: value})
+    return flat
+
+
+class MetricsFile:
+    """One JSON object per line and event; each line is on its way to disk when it is written.
+
+    Opening it forgets what came after step `up_to`: a resumed run writes those lines again.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+
+    def __init__(self, path: Path, *, up_to: int) -> None:
+        self._path = path
+        try:
+            kept = _lines(path, up_to) if path.exists() else []
+            scratch = path.with_name(f".{path.name}.partial")
+            scratch.write_text("".join(kept), encoding="utf-8")
+            scratch.replace(path)
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as e:
+            raise self._cannot(e) from e
+
+    def write(self, kind: str, step: int, **numbers: float) -> None:
+        """Add one line: "kind", "step", then `numbers`, all finite."""
+        line = json.dumps({"kind": kind, "step": step, **numbers}, allow_nan=False)
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+        except OSError as e:
+            raise self._cannot(e) from e
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def _cannot(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"{self._path}: cannot write the metrics: {error}",
+            hint="Make room, then resume the run.",
+        )
+
+
+def _lines(path: Path, up_to: int) -> list[str]:
+    """The whole lines of steps up to `up_to`; a line that a kill cut short is left out."""
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and entry.get("step", up_to + 1) <= up_to:
+            kept.append(line)
+    return kept

@@ -1,0 +1,457 @@
+"""Train the ACT policy on one version of a dataset; a run goes on exactly where it was killed.
+
+A run is a folder: `metrics.jsonl`, the checkpoint `best` (smallest error on held-out episodes) and
+the checkpoint `last`, which also holds what training needs to go on. Batches, dropout, style noise
+and augmentation are functions of (seed, step), so a resumed run replays nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from act_data import stats as statistics
+from act_data.errors import ActError, ConflictError, InputError
+from act_data.interfaces import DatasetReader
+from act_data.records import DatasetSchema, StatsRecord
+from act_model.checkpoint import (
+    Checkpoint,
+    TrainerRecord,
+    TrainerState,
+    contract_of,
+    load_trainer,
+    load_weights,
+    save,
+)
+from act_model.config import DatasetRef, ModelConfig, TrainConfig
+from act_model.dataset import Batch, EpisodeChunks, feature_of
+from act_model.nn import ActCvae, act_loss, load_backbone_weights
+from act_model.run_folder import BEST, LAST, METRICS, MetricsFile, open_run, refuse_changes
+from act_model.transforms import Transform
+from act_model.validate import Validation, validate
+
+# Purposes of a random stream; a number each, so that they never share one.
+_INIT, _STEP, _AUGMENT = range(3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """What one optimiser step did.
+
+    Attributes:
+        step: Steps done, this one included.
+        steps: Steps in all.
+        losses: "loss" and its parts.
+        grad_norm: Before clipping.
+        samples_per_s: Of this step, reading included and validation not.
+        validation: When this step was followed by one.
+        saved: Checkpoints written after this step.
+    """
+
+    step: int
+    steps: int
+    losses: Mapping[str, float]
+    grad_norm: float
+    samples_per_s: float
+    validation: Validation | None = None
+    saved: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """Where a run stands.
+
+    Attributes:
+        steps: Optimiser steps done, those of earlier sittings included.
+        last: The newest checkpoint; `train(..., resume=True)` goes on from it.
+        best: The checkpoint with the smallest `best_l1`; None without held-out episodes.
+        best_l1: In the robot's units.
+        metrics: Of the last validation.
+        samples: Steps of the training episodes at which a chunk can start.
+        notes: Sentences for people.
+    """
+
+    steps: int
+    last: Path
+    best: Path | None
+    best_step: int | None
+    best_l1: float | None
+    metrics: Mapping[str, float]
+    samples: int
+    dataset: DatasetRef
+    notes: tuple[str, ...] = ()
+
+    @property
+    def checkpoint(self) -> Path:
+        """The one to deploy: `best`, or `last` when nothing was held out."""
+        return self.best or self.last
+
+
+def train(
+    reader: DatasetReader,
+    *,
+    out: Path,
+    config: TrainConfig | None = None,
+    model: Mapping[str, object] | None = None,
+    stats: StatsRecord | None = None,
+    resume: bool = False,
+    on_step: Callable[[StepReport], None] | None = None,
+) -> TrainResult:
+    """Train on the episodes of the split "train", validate on those of "val".
+
+    Ctrl-C ends the run after the step at hand, with `last` saved. Uses torch's global random
+    stream.
+
+    Args:
+        reader: The version to train on.
+        out: Folder of the run; must be new, or hold the run to resume.
+        config: The run. When resuming, only steps, workers and device may differ.
+        model: Fields of ModelConfig that are not to be the default. By default the network sees
+            all cameras of the dataset, no depth, at the size of the first camera.
+        stats: Of the training split of this version; None: what is saved with the version, or
+            computed now.
+        resume: Go on from `out/last`.
+        on_step: Called after every step.
+
+    Raises:
+        InputError: The configuration does not fit the dataset or this machine.
+        ConflictError: `out` holds something already, or the run was started otherwise.
+        NotFoundError: There is nothing to resume.
+        DataError: The dataset holds NaN where a number is needed.
+        ActError: The loss is not finite any more; says where the last good checkpoint is.
+        StoreError: A checkpoint cannot be read or written.
+    """
+    config = config or TrainConfig()
+    device = _device(config.device)
+    architecture = model_config(reader.schema, config, model or {})
+    dataset = dataset_ref(reader)
+    last = open_run(out, resume=resume)
+    stats = _statistics(reader, stats, last)
+    if last is not None:
+        refuse_changes(last, architecture, config, dataset)
+    contract = contract_of(
+        reader.schema,
+        config,
+        architecture.chunk_size,
+        cameras=architecture.cameras,
+        depth=architecture.depth,
+    )
+    names = [name for array in contract.action for name in array.names]
+    transform = Transform(architecture, contract, stats, config).to(device)
+    chunks = _chunks(reader, "train", config, architecture)
+    held_out = _chunks(reader, "val", config, architecture) if dataset.val else None
+    grid = held_out.grid(config.val_starts) if held_out else ()
+
+    torch.manual_seed(_seed(config.seed, 0, _INIT))
+    net = ActCvae(architecture).to(device).train()
+    optimizer = _optimizer(net, config)
+    record, step, metrics, good = TrainerRecord(), 0, dict[str, float](), "none yet"
+    if last is None:
+        load_backbone_weights(net.backbone, architecture.backbone_weights)
+    else:
+        record, step, metrics = _restore(last, net, optimizer)
+        good = f"{last.folder}, of step {step}"
+
+    def keep(name: str, trainer: TrainerState | None = None) -> Path:
+        save(
+            out / name,
+            weights=net.state_dict(),
+            model=architecture,
+            train=config,
+            contract=contract,
+            stats=stats,
+            dataset=dataset,
+            step=step,
+            metrics=metrics,
+            trainer=trainer,
+        )
+        return out / name
+
+    with (
+        MetricsFile(out / METRICS, up_to=step) as log,
+        contextlib.closing(chunks.batches(step)) as batches,
+        _interrupts() as interrupted,
+    ):
+        while step < config.steps:
+            started = time.perf_counter()
+            batch = next(batches).to(device)
+            losses, grad_norm = _backward(net, transform, batch, config, step)
+            step += 1
+            _check_finite(losses, grad_norm, step, good)
+            optimizer.step()
+            rate = config.batch_size / (time.perf_counter() - started)
+            rates = {"lr": config.lr, "lr_backbone": config.lr_backbone, "samples_per_s": rate}
+            log.write("train", step, **losses, grad_norm=grad_norm, **rates, time=time.time())
+
+            due = step % config.val_every == 0 or step == config.steps
+            validation: Validation | None = None
+            saved: list[Path] = []
+            if due and held_out is not None:
+                validation = validate(net, transform, held_out, grid, names=names, device=device)
+                metrics = validation.flat()
+                log.write("val", step, **metrics, time=time.time())
+                if record.best is None or validation.l1 < record.best:
+                    record = TrainerRecord(best=validation.l1, best_step=step)
+                    saved.append(keep(BEST))
+            if due or interrupted.is_set():
+                trainer = TrainerState(record=record, moments=_moments(net, optimizer))
+                saved.append(keep(LAST, trainer))
+                good = f"{out / LAST}, of step {step}"
+            if on_step is not None:
+                report = StepReport(
+                    step=step,
+                    steps=config.steps,
+                    losses=losses,
+                    grad_norm=grad_norm,
+                    samples_per_s=rate,
+                    validation=validation,
+                    saved=tuple(saved),
+                )
+                on_step(report)
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+    return TrainResult(
+        steps=step,
+        last=out / LAST,
+        best=out / BEST if record.best is not None else None,
+        best_step=record.best_step,
+        best_l1=record.best,
+        metrics=metrics,
+        samples=len(chunks),
+        dataset=dataset,
+        notes=_notes(dataset, architecture, resumed=last is not None),
+    )
+
+
+def model_config(
+    schema: DatasetSchema, config: TrainConfig, overrides: Mapping[str, object]
+) -> ModelConfig:
+    """The network for arrays of `schema`; `overrides` are fields of ModelConfig.
+
+    Raises:
+        InputError: An array or a field does not exist, or a value does not fit it.
+    """
+    cameras = tuple(
+        f.name.removeprefix("images/") for f in schema.features if f.name.startswith("images/")
+    )
+    derived: dict[str, object] = {
+        "state_dim": sum(feature_of(schema, name).shape[0] for name in config.state),
+        "action_dim": sum(feature_of(schema, name).shape[0] for name in config.action),
+        "cameras": cameras,
+    }
+    if cameras:
+        derived["image_size"] = schema.feature(f"images/{cameras[0]}").shape[:2]
+    try:
+        return ModelConfig.model_validate({**derived, **overrides})
+    except ValidationError as e:
+        problems = "; ".join(
+            f"{'.'.join(map(str, p['loc']))} = {p['input']!r}: {p['msg']}" for p in e.errors()
+        )
+        raise InputError(
+            f"the model configuration does not hold: {problems}",
+            hint=f"Fields are: {', '.join(ModelConfig.model_fields)}.",
+        ) from None
+
+
+def dataset_ref(reader: DatasetReader) -> DatasetRef:
+    """The exact data of `reader`, to be kept with what is trained on it."""
+    return DatasetRef(
+        path=str(reader.path),
+        uid=reader.uid,
+        version=reader.version.number,
+        content_hash=reader.version.content_hash,
+        train=tuple(e.uid for e in reader.episodes if e.split == "train"),
+        val=tuple(e.uid for e in reader.episodes if e.split == "val"),
+    )
+
+
+# --- before the first step --------------------------------------------------------------------
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(
+            f"device {name!r} is not known", hint="Use 'auto', 'cpu' or 'cuda'."
+        ) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            f"device {name!r}: this machine has no usable CUDA", hint="Use 'auto' or 'cpu'."
+        )
+    return device
+
+
+def _statistics(
+    reader: DatasetReader, given: StatsRecord | None, last: Checkpoint | None
+) -> StatsRecord:
+    """The numbers to normalise by: a run keeps those that it was started with."""
+    if last is not None and (given is None or given.features == last.stats.features):
+        return last.stats
+    if last is not None:
+        raise ConflictError(
+            f"{last.folder} was started with other statistics",
+            hint="Leave the statistics out when resuming: the run has its own.",
+        )
+    if given is None:
+        saved = reader.stats()
+        fits = saved is not None and _belong(saved, reader)
+        given = saved if fits and saved is not None else statistics.compute(reader, "train")
+    if not _belong(given, reader):
+        raise ConflictError(
+            f"the statistics are of split {given.split!r} of content {given.content_hash[:12]}, "
+            f"the training is on split 'train' of {reader.version.content_hash[:12]}",
+            hint="Compute them again: act-data stats.",
+        )
+    return given
+
+
+def _belong(stats: StatsRecord, reader: DatasetReader) -> bool:
+    return stats.split == "train" and stats.content_hash == reader.version.content_hash
+
+
+def _chunks(
+    reader: DatasetReader, split: str, config: TrainConfig, model: ModelConfig
+) -> EpisodeChunks:
+    return EpisodeChunks(
+        reader,
+        [i for i, entry in enumerate(reader.episodes) if entry.split == split],
+        config=config,
+        chunk_size=model.chunk_size,
+        cameras=model.cameras,
+        depth=model.depth,
+    )
+
+
+def _notes(dataset: DatasetRef, model: ModelConfig, *, resumed: bool) -> tuple[str, ...]:
+    notes = []
+    if not dataset.val:
+        notes.append(
+            "No episode was held out: nothing was validated and no `best` was kept; "
+            "the training loss does not rank policies."
+        )
+    if model.cameras and model.backbone_weights == "none" and not resumed:
+        notes.append("The camera backbone started from random weights.")
+    return tuple(notes)
+
+
+# --- a step -----------------------------------------------------------------------------------
+
+
+def _seed(seed: int, step: int, purpose: int) -> int:
+    """Seed of one random stream of one step, in [0, 2^63)."""
+    words = np.random.SeedSequence((seed % 2**64, step, purpose)).generate_state(1, np.uint64)
+    return int(words[0]) >> 1
+
+
+def _optimizer(net: ActCvae, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW with the backbone at its own rate, as in the original."""
+    backbone = [p for name, p in net.named_parameters() if name.startswith("backbone.")]
+    others = [p for name, p in net.named_parameters() if not name.startswith("backbone.")]
+    groups = [{"params": others, "lr": config.lr}]
+    if backbone:
+        groups.append({"params": backbone, "lr": config.lr_backbone})
+    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+
+
+def _backward(
+    net: ActCvae, transform: Transform, batch: Batch, config: TrainConfig, step: int
+) -> tuple[dict[str, float], float]:
+    """Gradients of training step `step`, clipped; the losses, and the norm before clipping."""
+    generator = torch.Generator().manual_seed(_seed(config.seed, step, _AUGMENT))
+    draws = transform.draws(len(batch.state), generator)
+    torch.manual_seed(_seed(config.seed, step, _STEP))  # dropout and style noise
+    actions_BKA = transform.action(batch.actions)
+    output = net(
+        transform.images(batch.images, draws),
+        transform.state(batch.state),
+        actions_BKA,
+        batch.is_pad,
+        transform.depth(batch.depth, draws),
+    )
+    losses = act_loss(output, actions_BKA, batch.is_pad, config.loss)
+    net.zero_grad(set_to_none=True)
+    torch.autograd.backward(losses.total)
+    norm = torch.nn.utils.clip_grad_norm_(net.parameters(), config.grad_clip or math.inf)
+    parts = (losses.total, losses.reconstruction, losses.kl, losses.is_pad, norm)
+    # One synchronisation with the device per step, for all the numbers together.
+    *values, grad_norm = torch.stack([part.detach() for part in parts]).tolist()
+    return dict(zip(("loss", "reconstruction", "kl", "is_pad"), values, strict=True)), grad_norm
+
+
+def _check_finite(losses: Mapping[str, float], grad_norm: float, step: int, good: str) -> None:
+    for name, value in {**losses, "grad_norm": grad_norm}.items():
+        if not math.isfinite(value):
+            raise ActError(
+                f"{name} is {value!r} at step {step}; the last good checkpoint is {good}",
+                hint="Lower lr, or set grad_clip, and start again or resume.",
+            )
+
+
+# --- stopping and going on --------------------------------------------------------------------
+
+
+def _moments(net: ActCvae, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
+    """AdamW's tensors by "<parameter>/<quantity>"."""
+    return {
+        f"{name}/{quantity}": tensor
+        for name, parameter in net.named_parameters()
+        for quantity, tensor in optimizer.state[parameter].items()
+    }
+
+
+def _restore(
+    last: Checkpoint, net: ActCvae, optimizer: torch.optim.AdamW
+) -> tuple[TrainerRecord, int, dict[str, float]]:
+    """Bring network and optimiser to where `last` was saved."""
+    trainer = load_trainer(last)
+    net.load_state_dict(load_weights(last))
+    # torch numbers the parameters group by group; the file names them.
+    parameters = dict(net.named_parameters())
+    names = {parameter: name for name, parameter in parameters.items()}
+    order = [names[p] for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {i: {} for i in range(len(order))}
+    for key, tensor in trainer.moments.items():
+        name, _, quantity = key.rpartition("/")
+        state[order.index(name)][quantity] = tensor
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
+    return trainer.record, last.step, dict(last.metrics)
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets, so that no step is left half done; a second one raises.
+
+    Outside of the main thread, and where Ctrl-C is ignored, it is never set.
+    """
+    pressed = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield pressed
+        return
+
+    def on_press(number: int, frame: FrameType | None) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, on_press)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
