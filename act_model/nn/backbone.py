@@ -98,26 +98,35 @@ def _resnet(name: BackboneName) -> nn.Sequential:
 
 @torch.no_grad()
 def _standardise(net: nn.Sequential) -> None:
-    """Give each frozen batch norm the mean and variance of its input on synthetic pictures.
+    """Give each frozen batch norm the moments of its input on synthetic pictures.
 
-    torchvision leaves them at 0 and 1, right only under trained weights. A random ResNet-18
-    then maps two scenes to features of cosine 0.98, a random ResNet-34 to a scale of 30:
-    decision 0002 has the numbers. The pictures are fixed noise of four scales, since the power of
-    natural pictures falls with frequency, so equal weights give equal statistics.
+    torchvision leaves mean 0 and variance 1, right only under trained weights: a random ResNet-18
+    then maps different scenes to features of cosine 0.99, a random ResNet-34 to a scale of 60
+    (decision 0002). The mean is taken per channel, the variance over all channels of a layer: a
+    channel's own would blow up those that happen to be quiet on these pictures.
+
+    The pictures are noise of four scales (the power of natural pictures falls with frequency) at
+    several contrasts and tints, in units of normalised pixels. They are always the same, and no
+    random number is drawn from the caller's stream.
     """
     from torchvision.ops import FrozenBatchNorm2d
 
     def measure(norm: Any, inputs: tuple[Tensor]) -> None:
         variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
         norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance)
+        norm.running_var.copy_(variance.mean().expand_as(variance))
 
-    noise = torch.Generator("cpu").manual_seed(0)
-    size = (128, 128)
-    pictures = torch.zeros(8, 3, *size, device="cpu")
-    for cells in (2, 8, 32, 128):
-        draw = torch.randn(8, 3, cells, cells, generator=noise, device="cpu")
-        pictures += functional.interpolate(draw, size=size, mode="bilinear") / 2
+    rng = torch.Generator("cpu").manual_seed(0)
+
+    def noise(cells: int) -> Tensor:
+        return torch.randn(8, 3, cells, cells, generator=rng, device="cpu")
+
+    pictures = sum(
+        functional.interpolate(noise(cells), size=(128, 128), mode="bilinear") / 2
+        for cells in (2, 8, 32, 128)
+    )
+    contrasts = torch.linspace(0.5, 2, 8, device="cpu")
+    pictures = pictures * contrasts[:, None, None, None] + noise(1)
     weight = next(net.parameters())
     hooks = [
         module.register_forward_pre_hook(measure)  # runs before its norm: one pass is enough

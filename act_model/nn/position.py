@@ -81,4 +81,8 @@ def _grid(rows_hd: Tensor, columns_wd: Tensor) -> Tensor:
 def _resample(table_Ld: Tensor, length: int) -> Tensor:
     if len(table_Ld) == length:
         return table_Ld
-    return functional.interpolate(table_Ld.T[None], size=length, mode="linear")[0].T
+    # align_corners: else the outer cells of a larger map would share the first and last code.
+    table_1dL = functional.interpolate(
+        table_Ld.T[None], size=length, mode="linear", align_corners=True
+    )
+    return table_1dL[0].T
