@@ -1,0 +1,81 @@
+"""What arrives before the clock and the grid are known."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Generic, NamedTuple
+
+from act_data.sync.track import SyncStream
+from act_data.types import NS_PER_S, T
+
+# A required stream that has not delivered this long after the first message is not waited for.
+# Robots bring up cameras within seconds; a topic that is missing altogether must not hang.
+START_TIMEOUT_NS = 10 * NS_PER_S
+# Once all required streams have appeared, this much is looked at, or this many samples of each.
+EVIDENCE_NS = NS_PER_S
+EVIDENCE_SAMPLES = 24
+# While a required stream is missing, the others keep this much, and their newest sample.
+WINDOW_NS = NS_PER_S
+
+
+class Event(NamedTuple, Generic[T]):
+    """One message as it arrived."""
+
+    arrival: int
+    stream: str
+    recv_ns: int
+    stamp_ns: int | None
+    number: int
+    payload: T
+
+
+class Startup(Generic[T]):
+    """Holds the messages of the first second, or of the wait for a required stream.
+
+    Attributes:
+        deadline_ns: Receive time at which ticking begins with what is there; None before the
+            first message.
+        dropped: By stream: messages that were let go of while a required stream was missing.
+        missing: Required streams that have not delivered.
+    """
+
+    def __init__(self, streams: Sequence[SyncStream]) -> None:
+        self.deadline_ns: int | None = None
+        self.dropped = {s.name: 0 for s in streams}
+        self.missing = {s.name for s in streams if s.required}
+        self._events: dict[str, deque[Event[T]]] = {s.name: deque() for s in streams}
+        self._needed = {s.name: EVIDENCE_SAMPLES for s in streams if s.required}
+
+    def __len__(self) -> int:
+        """Messages held."""
+        return sum(map(len, self._events.values()))
+
+    def add(self, event: Event[T]) -> bool:
+        """Keep `event`; True when enough is known to begin."""
+        held = self._events[event.stream]
+        held.append(event)
+        if self.deadline_ns is None:
+            self.deadline_ns = event.recv_ns + START_TIMEOUT_NS
+        if self.missing:
+            while len(held) > 1 and held[0].recv_ns < event.recv_ns - WINDOW_NS:
+                held.popleft()
+                self.dropped[event.stream] += 1
+            self.missing.discard(event.stream)
+            if not self.missing:
+                self.deadline_ns = event.recv_ns + EVIDENCE_NS
+        elif event.stream in self._needed:
+            self._needed[event.stream] -= 1
+            if self._needed[event.stream] == 0:
+                del self._needed[event.stream]
+        return not self._needed
+
+    def of(self, stream: str) -> Sequence[Event[T]]:
+        """What is held of one stream, in order of arrival."""
+        return self._events[stream]
+
+    def events(self) -> list[Event[T]]:
+        """All that is held, in order of arrival."""
+        return sorted(
+            (event for held in self._events.values() for event in held), key=lambda e: e.arrival
+        )
