@@ -35,7 +35,7 @@ class JpegHeader:
     baseline: bool
 
 
-def header(data: bytes) -> JpegHeader:
+def header(data: bytes | memoryview) -> JpegHeader:
     """The header of the JPEG file `data`, without decoding it.
 
     Raises:
@@ -81,7 +81,7 @@ def encode(image: NDArray[np.generic], quality: int) -> bytes:
     return data
 
 
-def decode(data: bytes, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+def decode(data: bytes | memoryview, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """The picture in the JPEG file `data`, (H, W, 3) uint8 RGB.
 
     Args:
@@ -111,7 +111,7 @@ def stored(image: Value, feature: Feature) -> bytes:
     otherwise it is decoded and encoded again.
 
     Raises:
-        DataError: The file is damaged.
+        DataError: The file is damaged, or its picture has another size.
     """
     if not isinstance(image, EncodedImage):
         return encode(image, feature.quality)
@@ -119,6 +119,11 @@ def stored(image: Value, feature: Feature) -> bytes:
     fits = (head.height, head.width, head.components) == feature.shape
     if fits and head.baseline and image.data.rstrip(b"\0").endswith(b"\xff\xd9"):
         return image.data
+    if (head.height, head.width, 3) != feature.shape:
+        raise DataError(
+            f"array {feature.name!r} has a JPEG picture of {head.height} x {head.width}; "
+            f"the dataset holds shape {feature.shape}"
+        )
     return encode(decode(image.data), feature.quality)
 
 

@@ -9,6 +9,7 @@ A test module inherits `StoreContract`, says how a dataset is called on disk, an
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -141,11 +142,11 @@ class StoreContract:
     def writer(self, path: Path, schema: DatasetSchema | None = None) -> DatasetWriter:
         return open_writer(path, schema or make_schema(), shard_frames=SHARD_FRAMES)
 
-    @pytest.fixture()
+    @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
         return tmp_path / self.name
 
-    @pytest.fixture()
+    @pytest.fixture
     def committed(self, path: Path) -> Path:
         with self.writer(path) as writer:
             record(writer, "ep-a", make_steps(6))
@@ -231,16 +232,16 @@ class StoreContract:
         assert_reads_back(open_dataset(path), 0, make_steps(3))
 
     def test_an_error_inside_the_writer_leaves_no_half_episode(self, path: Path) -> None:
-        class Interruption(Exception):
+        class InterruptionError(Exception):
             pass
 
         def interrupted() -> None:
             with self.writer(path) as writer:
                 episode = writer.episode("ep-a")
                 episode.record(make_steps(1)[0])
-                raise Interruption
+                raise InterruptionError
 
-        with pytest.raises(Interruption):
+        with pytest.raises(InterruptionError):
             interrupted()
         assert not path.exists()
         with self.writer(path) as writer:

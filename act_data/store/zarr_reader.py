@@ -1,0 +1,288 @@
+"""Reading an act-zarr dataset at the speed of its decoder, pinned to one version.
+
+Shards are read directly (pread, a cached index, decode into the caller's array): no event loop, no
+threads, so a reader survives a fork. Arrays whose codecs are not ours go through zarr-python. In
+both cases a missing file is an error, never a frame of zeros.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from act_data.errors import InputError, NotFoundError, StoreError
+from act_data.records import (
+    DatasetSchema,
+    EpisodeEntry,
+    EpisodeRecord,
+    Feature,
+    StatsRecord,
+    VersionRecord,
+)
+from act_data.store import frames, layout, shards
+from act_data.store.files import open_regular, write_whole
+from act_data.store.zarr_records import (
+    dump,
+    read_document,
+    read_episode,
+    read_root,
+    read_stats,
+    read_version,
+)
+
+OPEN_SHARDS = 128  # well below the usual limit of 1024 descriptors, also with many readers
+
+
+class OpenShard:
+    """One chunk file, open for reading, with its index once it was read."""
+
+    def __init__(self, root: str, key: str) -> None:
+        self.fd = -1
+        self.fd, self.size = open_regular(root, key)
+        self.index: NDArray[np.uint64] | None = None
+
+    def __del__(self) -> None:
+        # Closed by the last user and not by the cache: another thread may still be reading.
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+class ZarrReader:
+    """A `DatasetReader` for act-zarr.
+
+    Args:
+        check: Whether the checksum of every frame is compared when it is read (0.03 ms for a
+            480x640 JPEG).
+    """
+
+    def __init__(self, path: Path, version: int | None = None, *, check: bool = True) -> None:
+        self._path = Path(path)
+        self._root = os.path.realpath(path)
+        self._check = check
+        record = read_root(self._root)
+        newest = record.head.version
+        number = newest if version is None else version
+        if not 1 <= number <= newest:
+            raise NotFoundError(
+                f"{str(path)!r} has no version {number}"
+                if newest
+                else f"{str(path)!r} holds no version yet: nothing was committed",
+                hint=f"It has 1 to {newest}." if newest else "Finish the ingest first.",
+            )
+        self._uid = record.dataset_uid
+        self._schema = record.dataset_schema
+        self._shard_frames = record.shard_frames
+        self._version = read_version(self._root, number, record.shard_frames)
+        self._features = {f.name: f for f in self._schema.features}
+        self._foreign: dict[str, layout.Document | None] = {}
+        self._shards: OrderedDict[tuple[str, int], OpenShard] = OrderedDict()
+
+    def __reduce__(self) -> tuple[Callable[..., ZarrReader], tuple[Path, int, bool]]:
+        return _reopen, (self._path, self._version.number, self._check)
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self._path
+
+    @property
+    def uid(self) -> str:
+        """Identity of the dataset over all its versions."""
+        return self._uid
+
+    @property
+    def schema(self) -> DatasetSchema:
+        """What every episode looks like."""
+        return self._schema
+
+    @property
+    def version(self) -> VersionRecord:
+        """The version that this reader is pinned to."""
+        return self._version
+
+    @property
+    def episodes(self) -> Sequence[EpisodeEntry]:
+        """The episodes of the version, in order."""
+        return self._version.episodes
+
+    def episode(self, uid: str) -> EpisodeRecord:
+        """The whole record of one episode; NotFoundError when the version has none such."""
+        if all(entry.uid != uid for entry in self.episodes):
+            raise NotFoundError(
+                f"version {self._version.number} of {str(self._path)!r} has no episode {uid!r}"
+            )
+        return read_episode(self._root, uid, self._shard_frames)
+
+    def read(
+        self, feature: str, episode: int, start: int = 0, stop: int | None = None
+    ) -> NDArray[np.generic]:
+        """Rows [start, stop) of `feature` in the `episode`-th episode, (T, *shape), decoded.
+
+        Raises:
+            NotFoundError: There is no such array or episode.
+            InputError: The rows are not part of the episode.
+            StoreError: A file is missing, cut or damaged; names array, episode and row.
+        """
+        spec = self._features.get(feature)
+        if spec is None:
+            raise NotFoundError(
+                f"{str(self._path)!r} has no array {feature!r}",
+                hint=f"It has: {', '.join(self._features)}.",
+            )
+        if not 0 <= episode < len(self.episodes):
+            raise NotFoundError(
+                f"version {self._version.number} of {str(self._path)!r} has no episode number "
+                f"{episode}: it has {len(self.episodes)}"
+            )
+        entry = self.episodes[episode]
+        stop = entry.length if stop is None else stop
+        if not 0 <= start <= stop <= entry.length:
+            raise InputError(
+                f"rows [{start}, {stop}) of an episode with {entry.length} rows "
+                f"({entry.uid!r} in {str(self._path)!r})"
+            )
+        if spec.name not in self._foreign:
+            self._foreign[spec.name] = self._foreign_document(spec)
+        foreign = self._foreign[spec.name]
+        if foreign is not None:
+            return self._read_foreign(spec, foreign, episode, start, stop)
+        return self._read_own(spec, episode, start, stop)
+
+    def stats(self) -> StatsRecord | None:
+        """The statistics saved with this version, if any."""
+        return read_stats(self._root, self._version.number)
+
+    def save_stats(self, stats: StatsRecord) -> None:
+        """Keep `stats` with this version, in place of those saved before.
+
+        Raises:
+            InputError: They were computed from other content.
+            StoreError: They cannot be written.
+        """
+        if stats.content_hash != self._version.content_hash:
+            raise InputError(
+                f"statistics of content {stats.content_hash[:12]!r} do not belong to version "
+                f"{self._version.number} of {str(self._path)!r}, whose content is "
+                f"{self._version.content_hash[:12]!r}",
+                hint="Compute them from this version.",
+            )
+        root = Path(self._root)
+        scratch = root.with_name(f".{root.name}.stats-{os.getpid()}")
+        data = layout.render(layout.group(act_stats=dump(stats)))
+        write_whole(root, layout.stats_key(self._version.number), data, scratch)
+
+    def verify(self) -> list[str]:
+        """One sentence per damaged, missing or foreign file of this version."""
+        from act_data.store.zarr_verify import problems
+
+        return problems(self._root, self._version)
+
+    # --- our own chains -----------------------------------------------------------------------
+
+    def _read_own(self, spec: Feature, episode: int, start: int, stop: int) -> NDArray[np.generic]:
+        # Everything is opened and its extent checked before memory is taken for it.
+        parts = []
+        row = start
+        while row < stop:
+            shard, slot = divmod(self.episodes[episode].start + row, self._shard_frames)
+            count = min(self._shard_frames - slot, stop - row)
+            parts.append((row, slot, count, self._shard(spec, shard, episode, row)))
+            row += count
+        out = np.empty((stop - start, *spec.shape), dtype=spec.dtype)
+        for row, slot, count, opened in parts:
+            rows = out[row - start : row - start + count]
+            if opened.index is None:
+                _read_rows(opened, spec, slot, rows)
+                continue
+            for n in range(count):
+                offset, size = (int(v) for v in opened.index[slot + n])
+                try:
+                    if offset == shards.EMPTY:
+                        raise StoreError("is missing")
+                    data = shards.read_frame(opened.fd, offset, size, check=self._check)
+                    frames.decode(data, spec, rows[n])
+                except StoreError as e:
+                    raise self._damaged(spec, episode, row + n, f"frame {e}") from e
+        return out
+
+    def _shard(self, spec: Feature, number: int, episode: int, row: int) -> OpenShard:
+        found = self._shards.pop((spec.name, number), None)
+        if found is None:
+            key = layout.chunk_key(spec, number)
+            try:
+                found = self._open(spec, key)
+            except FileNotFoundError as e:
+                raise self._damaged(spec, episode, row, f"file {key!r} is missing") from e
+            except OSError as e:
+                raise self._damaged(spec, episode, row, f"file {key!r}: {e.strerror}") from e
+            except StoreError as e:
+                raise self._damaged(spec, episode, row, f"file {key!r} {e}") from e
+        self._shards[spec.name, number] = found
+        if len(self._shards) > OPEN_SHARDS:
+            self._shards.popitem(last=False)
+        return found
+
+    def _open(self, spec: Feature, key: str) -> OpenShard:
+        opened = OpenShard(self._root, key)
+        if spec.codec != "none":
+            opened.index = shards.read_index(opened.fd, opened.size, self._shard_frames)
+        elif opened.size != self._shard_frames * frames.step_bytes(spec):
+            raise StoreError(
+                f"has {opened.size} bytes, not {self._shard_frames * frames.step_bytes(spec)}"
+            )
+        return opened
+
+    def _damaged(self, spec: Feature, episode: int, row: int, what: str) -> StoreError:
+        entry = self.episodes[episode]
+        return StoreError(
+            f"array {spec.name!r}, episode {episode} ({entry.uid}), row {row}: {what} "
+            f"(in {str(self._path)!r})",
+            hint="Run verify on the dataset for the whole extent of the damage.",
+        )
+
+    # --- chains of other programs -------------------------------------------------------------
+
+    def _foreign_document(self, spec: Feature) -> layout.Document | None:
+        """The document of `spec` when its codecs are not ours; None when they are."""
+        key = layout.array_key(spec)
+        document = read_document(self._root, key)
+        wanted = layout.array(spec, self._shard_frames, 0)
+        for entry in ("data_type", "chunk_grid", "chunk_key_encoding"):
+            if document.get(entry) != wanted[entry]:
+                raise StoreError(
+                    f"{str(Path(self._root, key))!r} is damaged: its {entry} is "
+                    f"{document.get(entry)!r}, not {wanted[entry]!r}"
+                )
+        shape: Any = document.get("shape")
+        if not isinstance(shape, list) or shape[1:] != wanted["shape"][1:]:
+            raise StoreError(f"{str(Path(self._root, key))!r} is damaged: its shape is {shape!r}")
+        return None if document.get("codecs") == wanted["codecs"] else document
+
+    def _read_foreign(
+        self, spec: Feature, document: layout.Document, episode: int, start: int, stop: int
+    ) -> NDArray[np.generic]:
+        from act_data.store.zarr_foreign import read_rows
+
+        first = self.episodes[episode].start
+        out = np.empty((stop - start, *spec.shape), dtype=spec.dtype)
+        try:
+            read_rows(self._root, spec, document, self._shard_frames, first + start, out)
+        except StoreError as e:
+            raise self._damaged(spec, episode, start, str(e)) from e
+        return out
+
+
+def _reopen(path: Path, version: int, check: bool) -> ZarrReader:
+    return ZarrReader(path, version, check=check)
+
+
+def _read_rows(opened: OpenShard, spec: Feature, slot: int, out: NDArray[np.generic]) -> None:
+    step = frames.step_bytes(spec)
+    data = os.pread(opened.fd, len(out) * step, slot * step)
+    out[...] = np.frombuffer(data, dtype=frames.stored_dtype(spec)).reshape(out.shape)

@@ -1,0 +1,174 @@
+"""The records of an act-zarr dataset, read from its zarr documents and checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import ConfigDict, Field, ValidationError
+
+from act_data.errors import StoreError
+from act_data.records import (
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    DatasetSchema,
+    EpisodeRecord,
+    Record,
+    StatsRecord,
+    VersionRecord,
+)
+from act_data.store import layout
+from act_data.store.files import read_whole
+
+R = TypeVar("R", bound=Record)
+
+DOCUMENT_BYTES = 1 << 28  # a version of a million episodes
+MAX_ROWS = 1 << 48
+MAX_SHARD_FRAMES = 1 << 20
+
+
+class Head(Record):
+    """The newest version; 0 when there is none yet."""
+
+    version: int = Field(ge=0)
+
+
+class RootRecord(Record):
+    """What `zarr.json` of the dataset says in attributes.act: the only thing that ever changes.
+
+    Attributes:
+        shard_frames: Steps per shard, for every array.
+        next_shard: Shards before this one belong to finished episodes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+
+    format: str = FORMAT_NAME
+    format_version: int = FORMAT_VERSION
+    dataset_uid: str
+    name: str
+    created_by: str
+    dataset_schema: DatasetSchema = Field(alias="schema")
+    shard_frames: int = Field(ge=1, le=MAX_SHARD_FRAMES)
+    next_shard: int = Field(ge=0)
+    head: Head
+
+    @property
+    def rows(self) -> int:
+        """Rows of the concatenated arrays."""
+        return self.next_shard * self.shard_frames
+
+
+def dump(record: Record) -> Any:
+    """`record` as JSON values."""
+    return record.model_dump(mode="json", by_alias=True)
+
+
+def read_document(root: str, key: str) -> layout.Document:
+    """The zarr document `key` of the dataset in the real folder `root`.
+
+    Raises:
+        StoreError: It is missing or damaged.
+    """
+    where = str(Path(root, key))
+    try:
+        data = read_whole(root, key, DOCUMENT_BYTES)
+    except FileNotFoundError as e:
+        raise StoreError(f"{where!r} is missing") from e
+    except OSError as e:
+        raise StoreError(f"{where!r} cannot be read: {e.strerror}") from e
+    return layout.parse(data, repr(where))
+
+
+def read_root(root: str) -> RootRecord:
+    """The root record.
+
+    Raises:
+        StoreError: Not an act-zarr dataset, damaged, or of a newer format.
+    """
+    where = repr(str(Path(root, "zarr.json")))
+    value = layout.payload(read_document(root, "zarr.json"), "act", where)
+    if not isinstance(value, dict) or value.get("format") != FORMAT_NAME:
+        raise StoreError(f"{where} is not of an {FORMAT_NAME} dataset")
+    number = value.get("format_version")
+    if not isinstance(number, int) or number > FORMAT_VERSION:
+        raise StoreError(
+            f"{root!r} was made by a newer version of this toolkit: format version {number!r}, "
+            f"this one reads up to {FORMAT_VERSION}",
+            hint="Update the toolkit.",
+        )
+    record = _checked(RootRecord, value, where)
+    try:
+        layout.check_schema(record.dataset_schema)
+    except ValueError as e:  # InputError: forged or damaged here, not the caller's mistake
+        raise StoreError(f"{where} is damaged: {e}") from e
+    return record
+
+
+def read_version(root: str, number: int, shard_frames: int) -> VersionRecord:
+    """Version `number`; StoreError when it is missing, damaged or impossible."""
+    key = layout.version_key(number)
+    record = _read(VersionRecord, root, key, "act_version")
+    if record.number != number:
+        raise StoreError(f"{key!r} in {root!r} is the record of version {record.number}")
+    for entry in record.episodes:
+        _check_place(entry.start, entry.length, shard_frames, f"{key!r} in {root!r}")
+    return record
+
+
+def read_episode(root: str, uid: str, shard_frames: int) -> EpisodeRecord:
+    """The record of episode `uid`; StoreError when it is missing, damaged or impossible."""
+    key = layout.episode_key(uid)
+    record = _read(EpisodeRecord, root, key, "act_episode")
+    if record.uid != uid:
+        raise StoreError(f"{key!r} in {root!r} is the record of episode {record.uid!r}")
+    _check_place(record.start, record.length, shard_frames, f"{key!r} in {root!r}")
+    return record
+
+
+def read_stats(root: str, number: int) -> StatsRecord | None:
+    """The statistics saved with version `number`, if any."""
+    key = layout.stats_key(number)
+    if not Path(root, key).exists():
+        return None
+    return _read(StatsRecord, root, key, "act_stats")
+
+
+def episode_uids(root: str) -> list[str]:
+    """The episodes that have a record, committed or not, in the order of their names."""
+    folder = Path(root, "episodes")
+    if not folder.is_dir():
+        return []
+    return sorted(e.name for e in os.scandir(folder) if Path(e.path, "zarr.json").is_file())
+
+
+def meta_chunks(values: Sequence[int]) -> list[bytes]:
+    """The chunk files of a meta array with these values, padded with zeros."""
+    count = -(-len(values) // layout.META_CHUNK)
+    padded = np.zeros(count * layout.META_CHUNK, dtype="<i8")
+    padded[: len(values)] = values
+    return [row.tobytes() for row in padded.reshape(count, layout.META_CHUNK)]
+
+
+def _read(kind: type[R], root: str, key: str, name: str) -> R:
+    where = repr(str(Path(root, key)))
+    return _checked(kind, layout.payload(read_document(root, key), name, where), where)
+
+
+def _checked(kind: type[R], value: Any, where: str) -> R:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as e:
+        first = e.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise StoreError(
+            f"{where} is damaged or made by a newer version: {place}: {first['msg']}"
+        ) from e
+
+
+def _check_place(start: int, length: int, shard_frames: int, where: str) -> None:
+    if start < 0 or length < 1 or start % shard_frames or start + length > MAX_ROWS:
+        raise StoreError(f"{where} is damaged: an episode of {length} rows from row {start}")
