@@ -177,9 +177,10 @@ class Assembler(Generic[T]):
 
     def _gap_error(self, seen: Observed) -> DataError:
         start = self._run.start_ns / NS_PER_S
+        length = self._run.length / self._fps
         why = ", ".join(f"{c} {r} x{n}" for (c, r), n in self._run.reasons.most_common(5))
         return DataError(
-            f"gap of {self._run.length} ticks ({self._run.length / self._fps:.2f} s) from {start:.3f} s "
+            f"gap of {self._run.length} ticks ({length:.2f} s) from {start:.3f} s "
             f"to tick {seen.tick}, longer than {self._max_gap_ticks}: {why}",
             hint="Cut the episode there, mask the gap, or allow longer ones.",
         )

@@ -30,6 +30,7 @@ from act_data.types import (
 T = TypeVar("T")
 
 Decode = Callable[[T], Value | None]
+OPTIONAL_WAIT_S = 1.0  # how long the first episode waits for what it could do without
 _ABSENT: Pick[Any] = Pick(
     index=-1, stamp_ns=0, skew_ns=0, age_ns=0, reason=Reason.ABSENT, reused=False, sample=None
 )
@@ -62,7 +63,13 @@ class Observer(Generic[T]):
     """Builds the observation and the action of a frame. The same one at ingest and at deployment.
 
     An array whose parts do not all have a decoder (an optional stream that the source does not
-    have) is left out, and named in `absent`.
+    have) is left out, and named in `absent`. So is one whose size nobody knows `OPTIONAL_WAIT_S`
+    after all that is required was there: its optional stream is silent, or always empty.
+
+    Attributes:
+        arrays: The robot's arrays that are built.
+        absent: Names of those that are left out.
+        columns: One per stream and role, observations first.
 
     What an array shows where its pick is not valid: the pick's sample if there is any, else the
     stream's last value, else zeros (pictures) or NaN (vectors). The sync columns say that it is
@@ -105,13 +112,14 @@ class Observer(Generic[T]):
             for column in self.columns
         }
         self._shapes = {a.name: a.shape for a in self.arrays if a.shape}
+        self._wait = round(OPTIONAL_WAIT_S * robot.fps)
 
     def observation(self, frame: Frame[T]) -> dict[str, Value]:
-        """The observation arrays of `frame`, by name.
+        """The observation arrays of `frame`, by name; optional ones when their size is known.
 
         Raises:
-            DataError: A message does not fit its stream, or a stream without a declared shape
-                has not delivered yet.
+            DataError: A message does not fit its stream, or a required stream without a declared
+                shape has not delivered yet.
         """
         return self._whole(frame, Role.OBSERVATION)
 
@@ -138,7 +146,14 @@ class Observer(Generic[T]):
             ],
             dtype=np.uint8,
         )
-        complete = len(observation) + len(action) == len(self.arrays)
+        valid = frame.valid and not reason[self._required].any()
+        lacking = [a for a in self.arrays if a.name not in observation and a.name not in action]
+        if valid and lacking:
+            self._wait -= 1
+            if self._wait < 0:
+                self.arrays = tuple(a for a in self.arrays if a not in lacking)
+                self.absent += tuple(a.name for a in lacking)
+                lacking = []
         return Observed(
             tick=frame.tick,
             tick_ns=frame.tick_ns,
@@ -147,16 +162,16 @@ class Observer(Generic[T]):
             skew_ns=np.array([p.skew_ns for p in picks], dtype=np.int64),
             reason=reason,
             index=np.array([p.index for p in picks], dtype=np.int64),
-            usable=frame.valid and complete and not reason[self._required].any(),
+            usable=valid and not lacking,
         )
 
     def _whole(self, frame: Frame[T], role: Role) -> dict[str, Value]:
         arrays = self._arrays(frame, role, self._decoded(frame, role))
         for spec in self.arrays:
-            if spec.role is role and spec.name not in arrays:
-                silent = ", ".join(repr(part.stream) for part in spec.parts)
+            silent = [s.name for p in spec.parts if (s := self._parts[p].stream).required]
+            if spec.role is role and spec.name not in arrays and silent:
                 raise DataError(
-                    f"array {spec.name!r} has no shape yet: stream {silent} has not delivered",
+                    f"array {spec.name!r} has no shape yet: {', '.join(silent)} have not delivered",
                     hint="Wait for it, or declare its shape (or its joints) in the preset.",
                 )
         return arrays
