@@ -108,13 +108,15 @@ class Observation:
         )
 
     def _decoders(self) -> dict[ArrayPart, Decode[RawMessage]]:
-        parts = dict.fromkeys(part for array in self.robot.arrays for part in array.parts)
-        messages = {stream.name: _Messages(self._source) for stream in self.robot.streams}
+        """One per part that the source has: the observer leaves arrays without all parts out."""
+        messages = {name: _Messages(self._source) for name in self.streams}
         return {
             part: _PartDecoder(
                 messages[part.stream], decoder(self.robot.stream(part.stream), part.field)
             )
-            for part in parts
+            for array in self.robot.arrays
+            for part in array.parts
+            if part.stream in messages
         }
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import NoReturn, Protocol
 
 import numpy as np
-from act_data.episodes import Assembler, GapPolicy, schema_of
 from numpy.typing import NDArray
 
+from act_data.episodes import Assembler, GapPolicy, schema_of
 from act_data.errors import DataError, InputError
 from act_data.interfaces import DatasetReader, Source
 from act_data.observe import LATENCY_NS, Observation
@@ -148,16 +148,22 @@ class _Track:
     def read(
         reader: DatasetReader, episode: int, observed: Sequence[str], acted: Sequence[str]
     ) -> _Track:
-        schema = reader.schema
-        reasons = reader.read(SYNC_REASON, episode)
         action = np.concatenate([reader.read(name, episode) for name in acted], axis=1)
         return _Track(
             reader.read(TIMESTAMP, episode).astype(np.int64),
-            (reasons[:, columns_of(schema, observed)] == Reason.OK).all(axis=1),
-            (reasons[:, columns_of(schema, acted)] == Reason.OK).all(axis=1)
-            & np.isfinite(action).all(axis=1),
+            _all_ok(reader, episode, observed),
+            _all_ok(reader, episode, acted) & np.isfinite(action).all(axis=1),
             action.astype(np.float32),
         )
+
+
+def _all_ok(reader: DatasetReader, episode: int, names: Sequence[str]) -> NDArray[np.bool_]:
+    """(T,) whether every stream behind the arrays `names` was validly synchronised."""
+    columns = columns_of(reader.schema, names)
+    if not columns:
+        return np.ones(reader.episodes[episode].length, np.bool_)
+    ok: NDArray[np.bool_] = (reader.read(SYNC_REASON, episode)[:, columns] == Reason.OK).all(axis=1)
+    return ok
 
 
 class BagRobot:
