@@ -1,15 +1,16 @@
-"""ROS 2 `.db3` files: rosbags' SQLite storage, read in an order that does not depend on SQLite."""
+"""ROS 2 `.db3` files, in an order that does not depend on SQLite.
+
+rosbags' reader refuses a whole file for one QoS text or one definition of a kind that it does not
+know, and orders messages of one receive time as SQLite happens to. So the tables are read here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, Literal
 
 import apsw
-from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
-from rosbags.rosbag2 import ReaderError
-from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
 from act_data.errors import DataError
 from act_data.sources.storage import (
@@ -28,31 +29,27 @@ class Db3File:
     def __init__(self, path: Path) -> None:
         self.path = path
         check_magic(path, "db3")
-        ahead = path.with_name(path.name + "-wal")
-        if ahead.exists() and ahead.stat().st_size:
-            raise DataError(
-                f"{path} has messages in {ahead.name} that are not in it yet: the recorder is "
-                "still running or was killed",
-                hint=f"Stop the recorder, then run: sqlite3 {path.name} 'PRAGMA wal_checkpoint;'",
+        for suffix in ("-wal", "-journal"):
+            ahead = path.with_name(path.name + suffix)
+            if ahead.exists() and ahead.stat().st_size:
+                raise DataError(
+                    f"{path} is not complete without {ahead.name}: the recorder still runs or was "
+                    "killed",
+                    hint=f"Stop the recorder, then run: sqlite3 {path.name} 'PRAGMA user_version;'",
+                )
+        with damage(path, "db3", apsw.Error):
+            # `immutable` reads a file that lies on a read-only disk, too.
+            self._database = apsw.Connection(
+                f"{path.resolve().as_uri()}?immutable=1",
+                flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
             )
-        self._reader = Sqlite3Reader(path)
-        with damage(path, "db3", ReaderError, apsw.Error):
-            self._reader.open()
-        self.channels: Sequence[Channel] = tuple(
-            Channel(
-                id=c.id,
-                topic=c.topic,
-                type=c.msgtype,
-                # The storage's own word for the encoding is not trusted (recordings with a
-                # wrong one exist): rosbag2 writes CDR, and decoding checks it.
-                encoding="cdr",
-                definition=_definition(c.msgdef),
-                count=c.msgcount,
-            )
-            for c in self._reader.connections
-        )
-        known = self._reader.metadata
-        self.span_ns = (known.start_time, known.end_time - 1) if known.message_count else None
+            try:
+                self.channels: Sequence[Channel] = self._read_topics()
+                ((first, last),) = self._rows("SELECT min(timestamp), max(timestamp) FROM messages")
+            except BaseException:
+                self._database.close()
+                raise
+        self.span_ns = None if first is None else (int(first), int(last))
 
     def messages(self, topics: Collection[str]) -> Iterator[Item]:
         """The messages of `topics` ordered by (recv_ns, topic), equal ones in file order.
@@ -61,16 +58,12 @@ class Db3File:
         the payloads through its sorter when the recording has no index on time.
         """
         channels = {c.id: c for c in self.channels if c.topic in topics}
-        connection = self._reader.dbconn
-        assert connection is not None
         query = (
             "SELECT id, topic_id, timestamp, length(data) FROM messages WHERE topic_id IN "
             f"({','.join('?' * len(channels))}) ORDER BY timestamp, id"
         )
         with damage(self.path, "db3", apsw.Error):
-            rows = cast(
-                Iterator[tuple[int, int, int, int]], connection.execute(query, tuple(channels))
-            )
+            rows = self._rows(query, tuple(channels))
             for recv_ns, together in _equal_times(rows):
                 for row, topic_id, size in sorted(
                     together, key=lambda r: (channels[r[1]].topic, r[0])
@@ -78,17 +71,48 @@ class Db3File:
                     channel = channels[topic_id]
                     if size > MAX_MESSAGE_BYTES:
                         raise ValueError(f"a message of {channel.topic!r} has {size} bytes")
-                    found = connection.execute("SELECT data FROM messages WHERE id = ?", (row,))
-                    ((payload,),) = cast(Iterator[tuple[bytes]], found)
+                    ((data,),) = self._rows("SELECT data FROM messages WHERE id = ?", (row,))
+                    payload = bytes(data)
                     yield recv_ns, channel.topic, channel, payload
 
     def close(self) -> None:
         """Release the file."""
-        self._reader.close()
+        self._database.close()
+
+    def _rows(self, query: str, values: tuple[int, ...] = ()) -> Iterator[tuple[Any, ...]]:
+        return self._database.execute(query, values)
+
+    def _read_topics(self) -> tuple[Channel, ...]:
+        tables = {name for (name,) in self._rows("SELECT name FROM sqlite_master")}
+        if not {"topics", "messages"} <= tables:
+            raise ValueError("it is a database without the tables of a recording")
+        definitions: dict[str, Definition] = {}
+        if "message_definitions" in tables:  # Iron and later
+            found = self._rows(
+                "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
+            )
+            for type_, encoding, text in found:
+                if text and encoding in ("ros2msg", "ros2idl"):
+                    form: Literal["msg", "idl"] = "msg" if encoding == "ros2msg" else "idl"
+                    definitions[type_] = Definition(format=form, text=text)
+        counts = dict(self._rows("SELECT topic_id, count(*) FROM messages GROUP BY topic_id"))
+        return tuple(
+            Channel(
+                id=id_,
+                topic=name,
+                type=type_,
+                # The storage's own word for the encoding is not trusted (recordings with a
+                # wrong one exist): rosbag2 writes CDR, and decoding checks it.
+                encoding="cdr",
+                definition=definitions.get(type_),
+                count=counts.get(id_, 0),
+            )
+            for id_, name, type_ in self._rows("SELECT id, name, type FROM topics ORDER BY id")
+        )
 
 
 def _equal_times(
-    rows: Iterator[tuple[int, int, int, int]],
+    rows: Iterator[tuple[Any, ...]],
 ) -> Iterator[tuple[int, list[tuple[int, int, int]]]]:
     """Rows of one receive time together, each as (row, topic id, payload size)."""
     together: list[tuple[int, int, int]] = []
@@ -101,11 +125,3 @@ def _equal_times(
         together.append((row, topic_id, size))
     if together:
         yield time_ns, together
-
-
-def _definition(found: MessageDefinition) -> Definition | None:
-    if found.format is MessageDefinitionFormat.NONE:
-        return None
-    return Definition(
-        format="msg" if found.format is MessageDefinitionFormat.MSG else "idl", text=found.data
-    )
