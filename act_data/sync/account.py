@@ -1,79 +1,58 @@
 """The account of a synchronisation: what came, how regularly, and what the ticks made of it.
 
-Memory is bounded however long a recording is. Percentiles are exact up to 65 536 values; from
-there on they come from an evenly spaced subset of at least 32 768 of them, which puts a
-percentile's rank within 0.7 points of the true one (three standard errors at the median, less in
-the tails). Counts, maxima and rates are always exact.
+Memory is bounded however long a recording is (`values.py` says what that does to percentiles).
 """
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
+from collections.abc import Sequence
 from heapq import heappush, heappushpop
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from act_data.records import StreamReport
 from act_data.sync.clock import JUMP_NS, StreamTime, Timeline
 from act_data.sync.track import NEVER, SyncStream, Track
-from act_data.types import NS_PER_MS, NS_PER_S, Pick, Reason, T
+from act_data.sync.values import CAPACITY, Values
+from act_data.types import NS_PER_MS, NS_PER_S, Frame, Pick, Reason, T
 
-_CAPACITY = 65_536  # even: halving keeps the spacing
 # A silence is told when it is longer than this many periods and than two tolerances.
 _SILENT_PERIODS = 4
 _NOTED_SILENCES = 5
 
 
-class Values:
-    """Integers, all of them up to a capacity, then evenly spaced ones.
+class FrameAccount:
+    """What became of the ticks.
 
     Attributes:
-        count: Values added.
-        maximum: The largest of all, 0 when there is none.
+        ticks: Frames that left.
+        valid: How many of them were valid.
+        longest_invalid_run: In ticks.
+        spread: Largest minus smallest camera stamp of valid frames.
     """
 
-    __slots__ = ("_capacity", "_skip", "_stride", "_values", "count", "maximum")
+    def __init__(self, cameras: Sequence[str]) -> None:
+        self.ticks = 0
+        self.valid = 0
+        self.longest_invalid_run = 0
+        self.spread = Values()
+        self._cameras = cameras
+        self._invalid_run = 0
 
-    def __init__(self, capacity: int = _CAPACITY) -> None:
-        self.count = 0
-        self.maximum = 0
-        self._capacity = capacity
-        self._values = array("q")
-        self._stride = 1
-        self._skip = 0
-
-    def add(self, value: int) -> None:
-        """Count `value`; keep it if it is on the spacing."""
-        self.count += 1
-        if value > self.maximum:
-            self.maximum = value
-        if self._skip:
-            self._skip -= 1
-            return
-        self._skip = self._stride - 1
-        self._values.append(value)
-        if len(self._values) == self._capacity:
-            self._values = self._values[::2]
-            self._stride *= 2
-
-    @property
-    def full(self) -> bool:
-        """The next value that is kept starts the thinning, or it has started."""
-        return self._stride > 1 or len(self._values) == self._capacity - 1
-
-    def kept(self) -> NDArray[np.int64]:
-        """(n,) the values that were kept, in order."""
-        return np.array(self._values, np.int64)
-
-    def percentiles_ms(self, *ranks: float) -> list[float | None]:
-        """Percentiles in milliseconds; None each when there is no value."""
-        kept = self.kept()
-        if not len(kept):
-            return [None] * len(ranks)
-        return [float(p) / NS_PER_MS for p in np.percentile(kept, ranks)]
+    def left(self, frame: Frame[T]) -> None:
+        """Count a frame."""
+        self.ticks += 1
+        if frame.valid:
+            self.valid += 1
+            self._invalid_run = 0
+            stamps = [p.stamp_ns for c in self._cameras if not (p := frame.picks[c]).reason]
+            if len(stamps) > 1:
+                self.spread.add(max(stamps) - min(stamps))
+        else:
+            self._invalid_run += 1
+            self.longest_invalid_run = max(self.longest_invalid_run, self._invalid_run)
 
 
 class StreamAccount:
@@ -90,10 +69,10 @@ class StreamAccount:
         self._seq: int | None = None
         self._seq_gaps = 0
         self._delay = Values()
-        self._delay_at = Values()
         self._period = Values()
         self._typical_ns = 0.0  # median period, fixed when periods begin to be thinned
         self._drops = 0
+        self._sorted_in = 0  # samples that came out of order, inside periods already counted
         self._first_ns: int | None = None
         self._last_ns = NEVER
         self._silences: list[tuple[int, int]] = []  # (length, start), the longest ones
@@ -115,13 +94,13 @@ class StreamAccount:
         if self._header is not None and stamp_ns < self._header:
             self._backward += 1
         self._header = stamp_ns
-        self._delay.add(recv_ns - stamp_ns)
-        self._delay_at.add(recv_ns)
+        self._delay.add(recv_ns - stamp_ns, recv_ns)
 
     def placed(self, time_ns: int) -> None:
         """Count a sample at its time on the synchronizer's clock."""
         last = self._last_ns
         if time_ns <= last:
+            self._sorted_in += 1
             return
         self._last_ns = time_ns
         if self._first_ns is None:
@@ -129,11 +108,10 @@ class StreamAccount:
             return
         period = time_ns - last
         if self._typical_ns:
-            self._drops += max(0, round(period / self._typical_ns) - 1)
-        elif self._period.full:
-            self._typical_ns, self._drops = self._estimate()
-            self._drops += max(0, round(period / self._typical_ns) - 1)
+            self._drops += round(period / self._typical_ns) - 1
         self._period.add(period)
+        if self._period.count == CAPACITY - 1:  # the next one starts the thinning
+            self._typical_ns, self._drops = self._estimate()
         if period > 2 * self._stream.tolerance_ns:
             if len(self._silences) < _NOTED_SILENCES:
                 heappush(self._silences, (period, last))
@@ -156,6 +134,7 @@ class StreamAccount:
         delays = self._delay.percentiles_ms(1, 50, 99)
         skew = self._skew.kept()
         size = np.abs(skew)
+        missing = self._drops if self._typical_ns else self._estimate()[1]
         span = self._last_ns - self._first_ns if self._first_ns is not None else 0
         return StreamReport(
             topic=stream.topic,
@@ -173,7 +152,7 @@ class StreamAccount:
             period_p50_ms=periods[0],
             period_p99_ms=periods[1],
             period_max_ms=self._period.maximum / NS_PER_MS if self._period.count else None,
-            estimated_drops=self._drops if self._typical_ns else self._estimate()[1],
+            estimated_drops=max(0, missing - self._sorted_in),
             seq_gaps=None if self._seq is None else self._seq_gaps,
             zero_stamps=self._zero,
             backward_stamps=self._backward,
@@ -232,11 +211,11 @@ class StreamAccount:
         if not len(periods):
             return 0.0, 0
         typical = float(np.median(periods))
-        return typical, int(np.maximum(np.rint(periods / typical) - 1, 0).sum())
+        return typical, int((np.rint(periods / typical) - 1).sum())
 
     def _drift_ppm(self) -> float | None:
         """Least-squares slope of (receive - stamp) over receive time."""
-        delay, at = self._delay.kept().astype(np.float64), self._delay_at.kept()
+        delay, at = self._delay.kept().astype(np.float64), self._delay.times()
         if len(delay) < 2 or at[-1] == at[0]:
             return None
         x = (at - at[0]).astype(np.float64)

@@ -12,14 +12,16 @@ import numpy as np
 from act_data.sync.track import SyncStream
 from act_data.types import NS_PER_MS, NS_PER_S, SyncPolicy
 
-# Stamps of the locked stream that fix the phase: half a second of a 30 Hz camera.
-_PHASE_SAMPLES = 16
+# Stamps of a stream that fix its phase: two thirds of a second of a 30 Hz camera. Fewer than the
+# start-up waits for, so that they are the same ones whatever came in between.
+_PHASE_SAMPLES = 20
 # Streams whose period is within this share of the longest count as equally slow.
 _SAME_PERIOD = 0.9
 _GUARD_MIN_NS = NS_PER_MS
 _GUARD_SIGMAS = 3.0
-_MAD_TO_SIGMA = 1.4826
 _ROUNDING_NS = 1000
+# Phases nearer than this are one: hardware-triggered cameras.
+_NO_DIFFERENCE_NS = NS_PER_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,11 @@ def lock(streams: Sequence[tuple[SyncStream, Sequence[int]]], fps: float) -> Gri
     """The grid for a recording, from what its required streams delivered during start-up.
 
     The first tick comes when all of them have appeared. The phase is that of the slowest camera
-    (of the slowest stream, where no camera is required): a straight line through 16 of its stamps.
+    (of the slowest stream, where no camera is required): a straight line through 20 of its stamps.
+    Among equally slow ones it is the one that leaves the others the smallest largest skew under
+    its own policy (three cameras 0, 10 and 20 ms into a 33 ms cycle: the last for `hold`, which
+    then takes all three from one cycle; the middle one for `nearest`); the first in declaration
+    order where that makes no difference.
 
     A camera's stamps scatter around their own grid. Ticks laid exactly on it would find the
     newest frame sometimes just before and sometimes just after them, and `hold` would take one
@@ -68,36 +74,70 @@ def lock(streams: Sequence[tuple[SyncStream, Sequence[int]]], fps: float) -> Gri
     appeared = max(stamps[0] for _, stamps in streams)
     cameras = [item for item in streams if item[0].camera] or list(streams)
     periods = [_period(stamps) for _, stamps in cameras]
-    slowest = next(i for i, p in enumerate(periods) if p >= _SAME_PERIOD * max(periods))
-    stream, stamps = cameras[slowest]
-    chosen = [s for s in stamps if s >= appeared] or list(stamps)
-    phase, scatter = _fit(chosen[:_PHASE_SAMPLES], periods[slowest])
+    slowest = max(periods)
+    lines = [
+        _line(stream, [s for s in stamps if s >= appeared] or stamps, period)
+        for (stream, stamps), period in zip(cameras, periods, strict=True)
+        if period >= _SAME_PERIOD * slowest
+    ]
+    skews = [max(_skew(line, other, slowest) for other in lines) for line in lines]
+    line = next(
+        line for line, k in zip(lines, skews, strict=True) if k <= min(skews) + _NO_DIFFERENCE_NS
+    )
     guard = 0
-    if stream.policy in (SyncPolicy.HOLD, SyncPolicy.NEXT):
-        widest = min(periods[slowest], tick_period) / 4
-        guard = round(min(max(_GUARD_SIGMAS * scatter, _GUARD_MIN_NS), widest))
-    at = phase + (guard if stream.policy is SyncPolicy.HOLD else -guard)
+    if line.stream.policy in (SyncPolicy.HOLD, SyncPolicy.NEXT):
+        widest = min(slowest, tick_period) / 4
+        guard = round(min(max(_GUARD_SIGMAS * line.scatter_ns, _GUARD_MIN_NS), widest))
+    at = line.instant_ns + (guard if line.stream.policy is SyncPolicy.HOLD else -guard)
     back = math.floor((at - appeared + _ROUNDING_NS) / tick_period)
     return Grid(
-        start_ns=at - round(back * tick_period), fps=fps, locked=stream.name, guard_ns=guard
+        start_ns=at - round(back * tick_period),
+        fps=fps,
+        locked=line.stream.name,
+        guard_ns=guard,
     )
 
 
-def _period(stamps: Sequence[int]) -> float:
-    steps = sorted(b - a for a, b in pairwise(stamps) if b > a)
-    return steps[len(steps) // 2] if steps else math.inf
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """The even grid of one stream: an instant on it and the standard deviation around it."""
+
+    stream: SyncStream
+    instant_ns: int
+    scatter_ns: float
 
 
-def _fit(stamps: Sequence[int], period: float) -> tuple[int, float]:
-    """One instant of the even grid behind `stamps`, and the standard deviation around it."""
+def _line(stream: SyncStream, stamps: Sequence[int], period: float) -> _Line:
+    stamps = stamps[:_PHASE_SAMPLES]
     if len(stamps) < 3:
-        return stamps[0], 0.0
-    first = stamps[0]
-    offsets = np.array([s - first for s in stamps], np.float64)
+        return _Line(stream=stream, instant_ns=stamps[0], scatter_ns=0.0)
+    offsets = np.array([s - stamps[0] for s in stamps], np.float64)
     steps = np.cumsum([0, *(max(1, round(d / period)) for d in np.diff(offsets))])
     centred = steps - steps.mean()
     slope = float((centred * offsets).sum() / (centred**2).sum())
     scatter = offsets - offsets.mean() - slope * centred
     bias = float(np.median(scatter))
     middle = float(offsets.mean()) + bias + slope * (round(steps.mean()) - float(steps.mean()))
-    return first + round(middle), _MAD_TO_SIGMA * float(np.median(np.abs(scatter - bias)))
+    return _Line(
+        stream=stream,
+        instant_ns=stamps[0] + round(middle),
+        scatter_ns=math.sqrt(float((scatter**2).sum()) / max(1, len(stamps) - 2)),
+    )
+
+
+def _skew(line: _Line, other: _Line, period: float) -> float:
+    """How far a tick at the phase of `line` is from the sample of `other` that it takes."""
+    if not math.isfinite(period):
+        return 0.0
+    age = (line.instant_ns - other.instant_ns) % period
+    if line.stream.policy is SyncPolicy.HOLD:
+        # A camera in the same phase is just as likely to come a hair after the tick.
+        return 0.0 if period - age < _NO_DIFFERENCE_NS else age
+    if line.stream.policy is SyncPolicy.NEXT:
+        return 0.0 if age < _NO_DIFFERENCE_NS else period - age
+    return min(age, period - age)
+
+
+def _period(stamps: Sequence[int]) -> float:
+    steps = sorted(b - a for a, b in pairwise(stamps) if b > a)
+    return steps[len(steps) // 2] if steps else math.inf

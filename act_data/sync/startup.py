@@ -14,7 +14,7 @@ from act_data.types import NS_PER_S, T
 START_TIMEOUT_NS = 10 * NS_PER_S
 # Once all required streams have appeared, this much is looked at, or this many samples of each.
 EVIDENCE_NS = NS_PER_S
-EVIDENCE_SAMPLES = 24
+EVIDENCE_SAMPLES = 28
 # While a required stream is missing, the others keep this much, and their newest sample.
 WINDOW_NS = NS_PER_S
 
