@@ -9,23 +9,9 @@ from typing import Literal
 from act_data.check import open_ref
 from act_data.interfaces import DatasetReader
 from act_data.records import SYNC_REASON, Feature, Record, StatsRecord, StreamSync
-from act_data.registry import Registry
 from act_data.stats import compute
 from act_data.store.files import write_whole
 from act_data.types import Reason
-
-
-class DatasetRow(Record):
-    """One line of `act-data list`."""
-
-    name: str
-    path: str
-    robot: str
-    fps: float
-    version: int
-    episodes: int
-    steps: int
-    created: str
 
 
 class EpisodeCard(Record):
@@ -62,23 +48,6 @@ class DatasetCard(Record):
     episodes: tuple[EpisodeCard, ...]
     steps: int
     has_stats: bool
-
-
-def datasets() -> list[DatasetRow]:
-    """The registered datasets, by name."""
-    return [
-        DatasetRow(
-            name=d.name,
-            path=str(d.path),
-            robot=d.robot,
-            fps=d.fps,
-            version=d.version,
-            episodes=d.episodes,
-            steps=d.frames,
-            created=d.created,
-        )
-        for d in Registry().datasets()
-    ]
 
 
 def show(ref: str) -> DatasetCard:
@@ -143,5 +112,7 @@ def stats(
     if split == "train":
         reader.save_stats(record)
     path = reader.path.with_name(f"{reader.path.stem}.stats.json")
-    write_whole(path, record.model_dump_json(indent=2).encode() + b"\n")
+    text = record.model_dump_json(indent=2) + "\n"
+    scratch = path.with_name(f".{path.name}.partial")
+    write_whole(path.parent, path.name, text.encode(), scratch)
     return record, path

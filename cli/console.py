@@ -23,7 +23,8 @@ from rich.text import Text
 
 from act_data.errors import ActError
 
-out = Console(highlight=False, soft_wrap=True)
+# A file or a pipe has no width: tables are not cut there.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, highlight=False)
 
 DONE_WITH_LOSS = 3

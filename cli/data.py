@@ -80,11 +80,11 @@ def ingest(
 
         from . import tables
 
-        settings = IngestSettings.of(
+        settings = IngestSettings.model_validate(dict(
             robot=robot, fps=fps, sync=sync, clock=clock, action_shift=action_shift,
             latency_ms=latency_ms, gap=gap, max_gap_s=max_gap_s, codec=codec, quality=quality,
             task=task, operator=operator, success=success, notes=notes,
-        )  # fmt: skip
+        ))  # fmt: skip
         with console.progress("ingest") as advance:
             report = run(sources, out, settings, progress=advance)
         if json:
@@ -126,15 +126,36 @@ def list_datasets(json: Json = False) -> None:
     Example: act-data list
     """
     with console.errors():
-        from act_data.report import datasets
+        from act_data.registry import Registry
 
         from . import tables
 
-        rows = datasets()
+        rows = Registry().datasets()
         if json:
             console.write_json([row.model_dump(mode="json") for row in rows])
         else:
             tables.datasets(rows)
+
+
+@app.command()
+def rebuild(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Datasets, or folders to search for them.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Read the registry again from the datasets themselves, which are the truth.
+
+    Example: act-data rebuild datasets/
+    """
+    with console.errors():
+        from act_data.registry import Registry
+
+        names = Registry().rebuild(paths or [])
+        if json:
+            console.write_json(names)
+        else:
+            console.say(f"{len(names)} datasets: {', '.join(names) or 'none'}")
 
 
 @app.command()

@@ -13,14 +13,17 @@ from . import console
 if TYPE_CHECKING:
     from act_data.ingest import IngestReport
     from act_data.records import StatsRecord, SyncReport
-    from act_data.report import DatasetCard, DatasetRow
+    from act_data.registry import RegisteredDataset
+    from act_data.report import DatasetCard
     from act_data.types import RobotSpec
 
 
 def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    table = Table(
+        title=Text(title), title_justify="left", header_style="bold", box=None, pad_edge=False
+    )
     for name in left:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", min_width=8)
     for name in right:
         table.add_column(name, justify="right", no_wrap=True)
     return table
@@ -74,30 +77,15 @@ def sync_report(recording: str, report: SyncReport) -> None:
         f"{recording}: {report.ticks} ticks at {report.fps:g} Hz, {share:.1f} % valid, "
         f"{report.clock.value} clock",
         ["stream"],
-        [
-            "n",
-            "Hz",
-            "drops",
-            "used",
-            "unused",
-            "late",
-            "dup",
-            "reused",
-            "skew p50 ms",
-            "p95",
-            "p99",
-            "max",
-            "invalid",
-        ],
+        ["n", "Hz", "drops", "late", "reused", "skew p50 ms", "p99", "max", "invalid"],
     )
-    for name, s in report.streams.items():
-        invalid = ", ".join(f"{reason} {n}" for reason, n in s.invalid.items() if n) or "-"
+    for name, stream in report.streams.items():
+        invalid = ", ".join(f"{reason} {n}" for reason, n in stream.invalid.items() if n)
         table.add_row(
             Text(name),
-            *(str(s.received), _number(s.rate_hz), str(s.estimated_drops), str(s.used)),
-            *(str(s.unused), str(s.late), str(s.duplicate), str(s.reused_ticks)),
-            *(_ms(s.skew_p50_ms), _ms(s.skew_abs_p95_ms), _ms(s.skew_abs_p99_ms)),
-            *(_ms(s.skew_abs_max_ms), invalid),
+            *(str(stream.received), _number(stream.rate_hz), str(stream.estimated_drops)),
+            *(str(stream.late), str(stream.reused_ticks), _ms(stream.skew_p50_ms)),
+            *(_ms(stream.skew_abs_p99_ms), _ms(stream.skew_abs_max_ms), invalid or "-"),
         )
     console.out.print(table)
     for note in report.notes:
@@ -134,16 +122,17 @@ def stats(record: StatsRecord) -> None:
     )
 
 
-def datasets(rows: Sequence[DatasetRow]) -> None:
+def datasets(rows: Sequence[RegisteredDataset]) -> None:
     """The registered datasets."""
     if not rows:
         console.say("no dataset is registered; `act-data ingest BAGS --out NAME.zarr` makes one")
         return
     table = _table("", ["name", "robot", "path"], ["fps", "version", "episodes", "steps"])
     for row in rows:
+        newest = row.versions[-1]
         table.add_row(
             *(Text(row.name), Text(row.robot), Text(row.path), f"{row.fps:g}"),
-            *(str(row.version), str(row.episodes), str(row.steps)),
+            *(str(newest.number), str(newest.episodes), str(newest.frames)),
         )
     console.out.print(table)
 

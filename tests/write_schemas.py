@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from act_data.check import Verification
 from act_data.ingest import IngestReport
 from act_data.records import DatasetSchema, EpisodeRecord, StatsRecord, SyncReport, VersionRecord
-from act_data.report import DatasetCard, DatasetRow
+from act_data.registry import RegisteredDataset
+from act_data.report import DatasetCard
 from act_model.config import Contract, DatasetRef, ModelConfig, TrainConfig
 
 FOLDER = Path(__file__).parent.parent / "schemas"
@@ -25,12 +26,12 @@ MODELS: dict[str, type[BaseModel]] = {
     "contract": Contract,
     "dataset-card": DatasetCard,
     "dataset-ref": DatasetRef,
-    "dataset-row": DatasetRow,
     "dataset-schema": DatasetSchema,
     "episode": EpisodeRecord,
     "evaluation": EvaluationReport,
     "ingest-report": IngestReport,
     "model-config": ModelConfig,
+    "registered-dataset": RegisteredDataset,
     "robot": RobotFile,
     "rollout-report": RolloutReport,
     "stats": StatsRecord,

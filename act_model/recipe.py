@@ -1,0 +1,188 @@
+"""From what a person asks for to a training run or a rollout: where the parts of a command meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+from act_data.check import open_verified
+from act_data.errors import InputError
+from act_data.interfaces import DatasetReader
+from act_data.records import Record
+from act_data.registry import Registry
+from act_data.types import Role
+from act_model.config import AugmentConfig, LossConfig, TrainConfig
+from act_model.nn import imagenet_at_hand
+from act_model.train import StepReport, TrainResult
+from act_model.train import train as train_on
+
+Size = Literal["act", "small", "tiny"]
+
+# Fields of ModelConfig and the learning rate that goes with them. "act" is Zhao et al. (2023);
+# the other two are sized for a CPU, where lr 1e-5 would need days.
+SIZES: Mapping[Size, tuple[Mapping[str, object], float]] = {
+    "act": ({}, 1e-5),
+    "small": (
+        {
+            "hidden_dim": 256,
+            "feedforward_dim": 1024,
+            "decoder_layers": 2,
+            "style_layers": 2,
+            "dropout": 0.0,
+        },
+        1e-4,
+    ),
+    "tiny": (
+        {
+            "hidden_dim": 128,
+            "heads": 4,
+            "feedforward_dim": 512,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "style_layers": 2,
+            "dropout": 0.0,
+        },
+        3e-4,
+    ),
+}
+
+
+class TrainRequest(Record):
+    """A training run as a person asks for it; None is for the dataset or the size to say.
+
+    Attributes:
+        dataset: A path, a name, or "name@version".
+        out: Run folder; `runs/<dataset>` by default.
+        action: All action arrays by default, so that a mobile base is learned with the arms.
+        image_size: "HxW" at the network's door; as recorded by default.
+        backbone_weights: "auto" is ImageNet when torchvision's cache on this machine has it.
+    """
+
+    dataset: str
+    out: Path | None = None
+    size: Size = "act"
+    steps: int = 100_000
+    batch_size: int = 8
+    chunk: int = 100
+    lr: float | None = None
+    state: tuple[str, ...] | None = None
+    action: tuple[str, ...] | None = None
+    cameras: tuple[str, ...] | None = None
+    depth: tuple[str, ...] | None = None
+    image_size: str | None = None
+    backbone_weights: str = "auto"
+    kl_weight: float = 10.0
+    loss: Literal["l1", "l2", "smooth_l1"] = "l1"
+    augment: bool = False
+    val_every: int = 1000
+    workers: int = 1
+    seed: int = 0
+    device: str = "auto"
+    resume: bool = False
+
+
+class TrainReport(Record):
+    """Where a run stands.
+
+    Attributes:
+        checkpoint: The one to deploy: the best on held-out episodes, else the last.
+        best_l1: Mean absolute error of the held-out episodes at z = 0, in the robot's units.
+    """
+
+    run: str
+    checkpoint: str
+    dataset: str
+    version: int
+    content_hash: str
+    steps: int
+    samples: int
+    best_step: int | None
+    best_l1: float | None
+    metrics: Mapping[str, float]
+    notes: tuple[str, ...]
+
+
+def train(
+    request: TrainRequest, *, on_step: Callable[[StepReport], None] | None = None
+) -> TrainReport:
+    """Check the dataset, train on it, and register the checkpoint.
+
+    Raises:
+        NotFoundError: There is no such dataset.
+        StoreError: Its content no longer matches its version.
+        InputError: The request does not fit the dataset.
+        ConflictError: The run folder holds another run.
+    """
+    reader = open_verified(request.dataset)
+    out = request.out or Path("runs") / reader.path.stem
+    result = train_on(
+        reader,
+        out=out,
+        config=_train_config(request, reader),
+        model=_model_fields(request),
+        resume=request.resume,
+        on_step=on_step,
+    )
+    Registry().register_checkpoint(result.checkpoint, result.dataset, step=result.steps)
+    return _train_report(out, result)
+
+
+def _train_report(out: Path, result: TrainResult) -> TrainReport:
+    return TrainReport(
+        run=str(out),
+        checkpoint=str(result.checkpoint),
+        dataset=result.dataset.path,
+        version=result.dataset.version,
+        content_hash=result.dataset.content_hash,
+        steps=result.steps,
+        samples=result.samples,
+        best_step=result.best_step,
+        best_l1=result.best_l1,
+        metrics=result.metrics,
+        notes=result.notes,
+    )
+
+
+def _train_config(request: TrainRequest, reader: DatasetReader) -> TrainConfig:
+    _, lr = SIZES[request.size]
+    lr = request.lr or lr
+    every_action = tuple(f.name for f in reader.schema.named(Role.ACTION) if len(f.shape) == 1)
+    return TrainConfig(
+        state=request.state or ("qpos",),
+        action=request.action or every_action,
+        steps=request.steps,
+        batch_size=request.batch_size,
+        lr=lr,
+        lr_backbone=lr,
+        augment=AugmentConfig() if request.augment else None,
+        loss=LossConfig(kind=request.loss, kl_weight=request.kl_weight),
+        seed=request.seed,
+        val_every=min(request.val_every, request.steps),
+        workers=request.workers,
+        device=request.device,
+    )
+
+
+def _model_fields(request: TrainRequest) -> dict[str, object]:
+    fields, _ = SIZES[request.size]
+    weights = request.backbone_weights
+    if weights == "auto":
+        weights = "imagenet" if imagenet_at_hand("resnet18") else "none"
+    chosen: dict[str, object] = {**fields, "chunk_size": request.chunk, "backbone_weights": weights}
+    if request.cameras is not None:
+        chosen["cameras"] = request.cameras
+    if request.depth is not None:
+        chosen["depth"] = request.depth
+    if request.image_size is not None:
+        chosen["image_size"] = _height_width(request.image_size)
+    return chosen
+
+
+def _height_width(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise InputError(
+            f"image size {text!r} is not HEIGHTxWIDTH", hint="For example --image-size 240x320."
+        )
+    return int(height), int(width)
