@@ -78,9 +78,9 @@ def millimetres(metres: NDArray[np.floating[Any]]) -> U16:
     REP 118: float depth is in metres with NaN for unknown, -Inf for too close and +Inf for too
     far; 16-bit depth is in millimetres with 0 for unknown. Beyond 65.535 m is too far.
     """
-    scaled = metres.astype(np.float64) * 1000.0
-    known = np.isfinite(scaled) & (scaled >= 0) & (scaled <= np.iinfo(np.uint16).max)
-    return np.rint(np.where(known, scaled, 0.0)).astype(np.uint16)
+    whole = np.rint(metres.astype(np.float64) * 1000.0)
+    known = (whole >= 0) & (whole <= np.iinfo(np.uint16).max)  # false for NaN
+    return np.where(known, whole, 0.0).astype(np.uint16)
 
 
 def raw_bytes(data: Any) -> U8:
