@@ -56,10 +56,4 @@ def open_dataset(path: Path, version: int | None = None) -> DatasetReader:
         return ZarrReader(path, version)
     from act_data.store.hdf5 import Hdf5Reader
 
-    reader = Hdf5Reader(path)
-    if version is not None and version != reader.version.number:
-        raise NotFoundError(
-            f"{str(path)!r} has no version {version}, only {reader.version.number}",
-            hint="HDF5 folders keep one version; use *.zarr to keep several.",
-        )
-    return reader
+    return Hdf5Reader(path, version)

@@ -1,0 +1,6 @@
+"""Datasets in the HDF5 layout of the original ALOHA recordings, one file per episode."""
+
+from act_data.store.hdf5.dataset_reader import Hdf5Reader
+from act_data.store.hdf5.dataset_writer import Hdf5Writer
+
+__all__ = ["Hdf5Reader", "Hdf5Writer"]

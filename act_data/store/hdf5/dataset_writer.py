@@ -1,0 +1,294 @@
+"""An HDF5 dataset opened for appending."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+import filelock
+
+from act_data.errors import ConflictError, DataError, InputError, NotFoundError
+from act_data.records import DatasetSchema, EpisodeInfo, EpisodeRecord, VersionRecord
+from act_data.store import splits
+from act_data.store.differences import differences
+from act_data.store.files import sync_folder, writing
+from act_data.store.hdf5.episode_file import EpisodeFile
+from act_data.store.hdf5.episode_writer import FileWriter, write_commit
+from act_data.store.hdf5.layout import Commit, Header, check_schema
+from act_data.store.hdf5.place import Member, Place, left_behind, members, version_of
+from act_data.store.layout import check_uid
+from act_data.types import Timestep
+
+
+class Hdf5Writer:
+    """A `DatasetWriter` for ALOHA files. Holds the lock `.<name>.lock` beside the dataset."""
+
+    def __init__(self, path: Path, schema: DatasetSchema) -> None:
+        check_schema(schema)
+        self._path = path
+        self._place = Place(Path(os.path.realpath(path)))
+        self._schema = schema
+        self._current: Hdf5Episode | None = None
+        self._tidy_up = False
+        self._members: list[Member] = []
+        self._durable: dict[str, EpisodeRecord] = {}
+        self._uid = uuid.uuid4().hex
+        with writing(self._place.path.parent, 0):
+            self._place.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = self._locked()
+        try:
+            self._continue()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @property
+    def schema(self) -> DatasetSchema:
+        """What every episode must look like."""
+        return self._schema
+
+    @property
+    def durable(self) -> Mapping[str, EpisodeRecord]:
+        """Finished episodes by uid, committed or left behind by an interrupted run."""
+        return MappingProxyType(self._durable)
+
+    def episode(self, uid: str) -> Hdf5Episode:
+        """A writer for a new episode.
+
+        Raises:
+            InputError: `uid` cannot be a file name, or `name.hdf5` has its one episode.
+            ConflictError: There is one with this uid, or another one is still open.
+        """
+        check_uid(uid)
+        self._refuse_closed()
+        if uid in self._durable:
+            raise ConflictError(
+                f"{str(self._path)!r} has an episode {uid!r} already",
+                hint="It is finished: commit it, or record under another uid.",
+            )
+        if self._current is not None and self._current.open:
+            raise ConflictError(f"episode {self._current.uid!r} is still open")
+        if self._place.single and self._durable:
+            raise InputError(
+                f"{str(self._path)!r} holds exactly one episode, and has it: "
+                f"{next(iter(self._durable))!r}",
+                hint="For several, name a folder (--out without .hdf5) or a *.zarr dataset.",
+            )
+        if not self._place.folder.exists():
+            with writing(self._place.folder, 0):
+                self._place.folder.mkdir()
+                sync_folder(self._place.folder.parent)
+            self._tidy_up = True
+        file = FileWriter(self._place.unfinished(uid), self._schema)
+        self._current = Hdf5Episode(uid, file, self._finish)
+        return self._current
+
+    def commit(self, uids: Sequence[str], *, message: str = "") -> VersionRecord:
+        """Make a new version; see `DatasetWriter`.
+
+        Raises:
+            NotFoundError: One of `uids` is not a finished episode.
+            InputError: There is neither a version nor an episode to make one of.
+            StoreError: The disk is full or failing; the last version stays as it was.
+        """
+        self._refuse_closed()
+        committed = {member.header.record.uid for member in self._members}
+        new = [uid for uid in dict.fromkeys(uids) if uid not in committed]
+        missing = [uid for uid in new if uid not in self._durable]
+        if missing:
+            raise NotFoundError(f"{str(self._path)!r} has no finished episode {missing}")
+        number = self._members[-1].commit.version if self._members else 0
+        if not new:
+            if not self._members:
+                raise InputError(f"{str(self._path)!r} has no episode to commit")
+            return version_of(self._members, number)
+        parent = version_of(self._members, number).episodes if self._members else ()
+        first = len(self._members)
+        added: list[Member] = []
+        for uid, split in zip(
+            new, splits.assign(parent, [self._durable[uid].hash for uid in new]), strict=True
+        ):
+            commit = Commit(
+                version=number + 1,
+                first=first,
+                count=len(new),
+                created=added[0].commit.created if added else _now(),
+                message=message,
+                split=split,
+            )
+            write_commit(self._place.finished(uid), commit)
+            header = Header(
+                dataset_uid=self._uid,
+                dataset_schema=self._schema,
+                record=self._durable[uid],
+                commit=commit,
+            )
+            added.append(Member(self._place.target(first + len(added)), header, commit))
+        self._show(added)
+        self._members += added
+        return version_of(self._members, number + 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._current is not None:
+            self._current.discard()
+        folder = self._place.folder
+        if self._tidy_up and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        self._lock.release()
+
+    def _show(self, added: Sequence[Member]) -> None:
+        """Rename the first episode last: that is when the version comes into being."""
+        folder = self._place.folder
+        for member in reversed(added):
+            if member is added[0]:
+                sync_folder(folder)
+            with writing(member.path, 0):
+                self._place.finished(member.header.record.uid).rename(member.path)
+        sync_folder(folder)
+
+    def _finish(self, uid: str, file: FileWriter, info: EpisodeInfo) -> EpisodeRecord:
+        record = file.finish(uid, self._uid, info, _now())
+        with writing(self._place.finished(uid), 0):
+            self._place.unfinished(uid).rename(self._place.finished(uid))
+            sync_folder(self._place.folder)
+        self._durable[uid] = record
+        return record
+
+    def _refuse_closed(self) -> None:
+        if not self._lock.is_locked:
+            raise ConflictError(f"the writer of {str(self._path)!r} is closed")
+
+    def _locked(self) -> filelock.BaseFileLock:
+        path = self._place.path
+        lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+        with writing(Path(lock.lock_file), 0):
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout as error:  # itself an OSError
+                raise ConflictError(
+                    f"another process is writing {str(self._path)!r}: it holds the lock "
+                    f"{str(lock.lock_file)!r}",
+                    hint="Wait until it is done; a process that died holds no lock.",
+                ) from error
+        return lock
+
+    def _continue(self) -> None:
+        place = self._place
+        if place.path.exists() and place.path.is_dir() == place.single:
+            kind = "a folder" if place.single else "a file"
+            raise ConflictError(f"{str(self._path)!r} is {kind}", hint="Pick another path.")
+        foreign = place.foreign()
+        if foreign:
+            raise ConflictError(
+                f"{str(self._path)!r} holds {foreign[0].name!r}, which is no episode",
+                hint="Pick another path, or an empty folder.",
+            )
+        for path in place.all_unfinished():
+            path.unlink()
+            self._tidy_up = not place.single
+        self._members = members(place)
+        for path in left_behind(place, len(self._members)):
+            path.rename(place.finished(_header(path).record.uid))
+        for path in place.all_finished():
+            header = _header(path)
+            self._durable[header.record.uid] = header.record
+            self._uid = header.dataset_uid
+            self._refuse_other_schema(path, header)
+        if self._members:
+            self._uid = self._members[0].header.dataset_uid
+            self._refuse_other_schema(self._members[0].path, self._members[0].header)
+        entries = (
+            version_of(self._members, self._members[-1].commit.version).episodes
+            if self._members
+            else ()
+        )
+        for member, entry in zip(self._members, entries, strict=True):
+            record = member.header.record.model_copy(update={"start": entry.start})
+            self._durable[entry.uid] = record
+
+    def _refuse_other_schema(self, path: Path, header: Header) -> None:
+        differing = differences(header.dataset_schema, self._schema)
+        if differing:
+            raise ConflictError(
+                f"{str(path)!r} holds an episode of another schema: " + "; ".join(differing),
+                hint="Ingest with the same robot and codec, or into another path.",
+            )
+
+
+class Hdf5Episode:
+    """An `EpisodeWriter` for one ALOHA file."""
+
+    def __init__(
+        self,
+        uid: str,
+        file: FileWriter,
+        finish: Callable[[str, FileWriter, EpisodeInfo], EpisodeRecord],
+    ) -> None:
+        self.uid = uid
+        self.open = True
+        self._file = file
+        self._finish = finish
+
+    def record(self, step: Timestep) -> None:
+        """Append `step`.
+
+        Raises:
+            DataError: A value is missing, left over or of another shape or type. Nothing of the
+                step was written.
+            StoreError: The disk is full, or fails.
+        """
+        self._refuse_closed()
+        self._file.append(step)
+
+    def finish(self, info: EpisodeInfo) -> EpisodeRecord:
+        """Make the episode durable (fsync). It is not visible before the dataset's commit.
+
+        `start` is 0 until then: an episode has no place before it is in a version.
+
+        Raises:
+            DataError: It has no step; then it is discarded.
+            StoreError: The disk is full, or fails; then it is discarded.
+        """
+        self._refuse_closed()
+        try:
+            if not self._file.length:
+                raise DataError(f"episode {self.uid!r} has no step")
+            record = self._finish(self.uid, self._file, info)
+        except BaseException:
+            self.discard()
+            raise
+        self.open = False
+        return record
+
+    def discard(self) -> None:
+        """Remove what was written of this episode. After `finish` it does nothing."""
+        if self.open:
+            self.open = False
+            self._file.abandon()
+
+    def _refuse_closed(self) -> None:
+        if not self.open:
+            raise ConflictError(f"episode {self.uid!r} is finished or discarded")
+
+
+def _header(path: Path) -> Header:
+    file = EpisodeFile(path)
+    file.close()
+    return file.header
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
