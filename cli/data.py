@@ -80,11 +80,24 @@ def ingest(
 
         from . import tables
 
-        settings = IngestSettings.model_validate(dict(
-            robot=robot, fps=fps, sync=sync, clock=clock, action_shift=action_shift,
-            latency_ms=latency_ms, gap=gap, max_gap_s=max_gap_s, codec=codec, quality=quality,
-            task=task, operator=operator, success=success, notes=notes,
-        ))  # fmt: skip
+        settings = IngestSettings.model_validate(
+            {
+                "robot": robot,
+                "fps": fps,
+                "sync": sync,
+                "clock": clock,
+                "action_shift": action_shift,
+                "latency_ms": latency_ms,
+                "gap": gap,
+                "max_gap_s": max_gap_s,
+                "codec": codec,
+                "quality": quality,
+                "task": task,
+                "operator": operator,
+                "success": success,
+                "notes": notes,
+            }
+        )
         with console.progress("ingest") as advance:
             report = run(sources, out, settings, progress=advance)
         if json:

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from act_data.errors import ActError
+
 from . import console
 
 app = typer.Typer(
@@ -75,15 +77,101 @@ def train(
 
         from . import tables
 
-        request = TrainRequest.of(
-            dataset=dataset, out=out, size=size, steps=steps, batch_size=batch_size, chunk=chunk,
-            lr=lr, state=state, action=action, cameras=camera, depth=depth, image_size=image_size,
-            backbone_weights=backbone_weights, kl_weight=kl_weight, loss=loss, augment=augment,
-            val_every=val_every, workers=workers, seed=seed, device=device, resume=resume,
-        )  # fmt: skip
+        request = TrainRequest.model_validate(
+            {
+                "dataset": dataset,
+                "out": out,
+                "size": size,
+                "steps": steps,
+                "batch_size": batch_size,
+                "chunk": chunk,
+                "lr": lr,
+                "state": state,
+                "action": action,
+                "cameras": camera,
+                "depth": depth,
+                "image_size": image_size,
+                "backbone_weights": backbone_weights,
+                "kl_weight": kl_weight,
+                "loss": loss,
+                "augment": augment,
+                "val_every": val_every,
+                "workers": workers,
+                "seed": seed,
+                "device": device,
+                "resume": resume,
+            }
+        )
         with console.training() as on_step:
-            result = run(request, notice=console.say, on_step=on_step)
+            report = run(request, on_step=on_step)
+        if json:
+            console.write_json(report.model_dump(mode="json"))
+        else:
+            tables.train_report(report)
+
+
+@app.command()
+def deploy(
+    checkpoint: Checkpoint = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="DATASET#EPISODE or a bag [a held-out episode of its dataset]."),
+    ] = None,
+    robot: Annotated[
+        str | None, typer.Option(help="Preset or YAML for a bag's streams [the policy's].")
+    ] = None,
+    mode: Annotated[
+        Literal["replay", "shadow"],
+        typer.Option(help="replay: simulated time; shadow: real time. Neither moves anything."),
+    ] = "replay",
+    chunks: Annotated[
+        Literal["open-loop", "ensemble"], typer.Option(help="How chunks become actions.")
+    ] = "open-loop",
+    execute: Annotated[
+        int | None, typer.Option(min=1, help="Ticks between predictions [a chunk; ensemble: 1].")
+    ] = None,
+    ensemble_m: Annotated[float, typer.Option(help="Weights exp(-m i), oldest first.")] = 0.01,
+    max_ticks: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Write every action there (JSONL).")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    json: Json = False,
+) -> None:
+    """Run a policy on a recording and compare it with what the demonstrator did.
+
+    Called bare: the newest checkpoint, on an episode that it was not trained on. No hardware is
+    ever moved.
+
+    Example: act-model deploy
+    """
+    with console.errors():
+        from act_model.launch import DeployRequest
+        from act_model.launch import deploy as run
+
+        from . import tables
+
+        request = DeployRequest.model_validate(
+            {
+                "checkpoint": checkpoint,
+                "source": source,
+                "robot": robot,
+                "mode": mode,
+                "chunks": chunks,
+                "execute": execute,
+                "ensemble_m": ensemble_m,
+                "max_ticks": max_ticks,
+                "log": log,
+                "device": device,
+            }
+        )
+        result = run(request)
         if json:
             console.write_json(result.model_dump(mode="json"))
         else:
-            tables.train_result(result)
+            tables.deployment(result)
+        if result.rollout.error:
+            raise ActError(result.rollout.error, hint=result.rollout.hint)
+
+
+def main() -> None:
+    """Entry point of `act-model`."""
+    app()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from act_data.registry import RegisteredDataset
     from act_data.report import DatasetCard
     from act_data.types import RobotSpec
+    from act_model.launch import Deployment
+    from act_model.recipe import TrainReport
 
 
 def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
@@ -160,6 +162,65 @@ def card(card: DatasetCard) -> None:
             e.uid, Text(e.recording), e.split, Text(e.task), str(e.steps), str(e.masked)
         )
     console.out.print(episodes)
+
+
+def train_report(report: TrainReport) -> None:
+    """Where a run stands, and what to do next."""
+    for note in report.notes:
+        console.warn(note)
+    table = _table("held-out episodes, z = 0", ["metric"], ["value"])
+    for name, value in report.metrics.items():
+        table.add_row(Text(name), _number(value))
+    if report.metrics:
+        console.out.print(table)
+    best = f", best at {report.best_step}" if report.best_step is not None else ""
+    console.out.print(
+        Text(
+            f"{report.steps} steps over {report.samples} samples of {report.dataset} version "
+            f"{report.version}{best} -> {report.checkpoint}"
+        )
+    )
+    console.say("run it with `act-model deploy`")
+
+
+def deployment(result: Deployment) -> None:
+    """How a rollout went: time, then every joint against the demonstrator."""
+    r = result.rollout
+    seen = "held out of training" if result.held_out else "NOT held out of training"
+    console.out.print(
+        Text(
+            f"{r.mode} of {result.checkpoint} (step {result.step}) on {result.source} ({seen})\n"
+            f"  {r.ticks} ticks at {r.nominal_hz:g} Hz, stopped: {r.stop.value}; "
+            f"{r.chunks} predictions, {r.starved_ticks} starved ticks, "
+            f"{r.invalid_observations} invalid observations\n"
+            f"  inference p50 {_ms(r.inference_p50_ms)} p95 {_ms(r.inference_p95_ms)} "
+            f"p99 {_ms(r.inference_p99_ms)} ms, observation age p50 "
+            f"{_ms(r.observation_age_p50_ms)} ms"
+        )
+    )
+    if r.rate_hz is not None:
+        console.out.print(
+            Text(
+                f"  rate {r.rate_hz:.3f} Hz, jitter p50 {_number(r.jitter_p50_ms)} p99 "
+                f"{_number(r.jitter_p99_ms)} max {_number(r.jitter_max_ms)} ms, "
+                f"{r.deadline_misses} missed deadlines"
+            )
+        )
+    interventions = ", ".join(f"{name} {n}" for name, n in r.safety.items() if n) or "none"
+    console.out.print(Text(f"  safety interventions: {interventions}"))
+    table = _table(
+        f"against the demonstrator, {r.compared_ticks} ticks",
+        ["joint", "unit"],
+        ["mean", "p95", "max", "mean % of range"],
+    )
+    for j in r.joints:
+        table.add_row(
+            *(Text(j.name), Text(j.unit), _number(j.mean), _number(j.p95), _number(j.max)),
+            _number(j.mean_percent, 3),
+        )
+    console.out.print(table)
+    if r.mean_percent is not None:
+        console.out.print(Text(f"mean error {r.mean_percent:.2f} % of the joints' range"))
 
 
 def robots(presets: Sequence[RobotSpec]) -> None:

@@ -1,7 +1,14 @@
 """The ACT network."""
 
 from act_model.nn.act import ActCvae, ActOutput
-from act_model.nn.backbone import load_backbone_weights
+from act_model.nn.backbone import imagenet_at_hand, load_backbone_weights
 from act_model.nn.loss import Losses, act_loss
 
-__all__ = ["ActCvae", "ActOutput", "Losses", "act_loss", "load_backbone_weights"]
+__all__ = [
+    "ActCvae",
+    "ActOutput",
+    "Losses",
+    "act_loss",
+    "imagenet_at_hand",
+    "load_backbone_weights",
+]

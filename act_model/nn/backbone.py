@@ -138,11 +138,20 @@ def _standardise(net: nn.Sequential) -> None:
         hook.remove()
 
 
-def _read_imagenet(name: BackboneName) -> tuple[Path, dict[str, Tensor]]:
+def imagenet_at_hand(name: BackboneName) -> bool:
+    """Whether torchvision's cache on this machine has the ImageNet weights of `name`."""
+    return _imagenet_file(name).is_file()
+
+
+def _imagenet_file(name: BackboneName) -> Path:
     from torchvision import models
 
     url: str = models.get_model_weights(name)["IMAGENET1K_V1"].url
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+
+
+def _read_imagenet(name: BackboneName) -> tuple[Path, dict[str, Tensor]]:
+    path = _imagenet_file(name)
     if not path.is_file():
         raise NotFoundError(
             f"ImageNet weights of {name} are not on this machine: {str(path)!r} does not exist",

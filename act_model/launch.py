@@ -1,0 +1,193 @@
+"""From what a person asks for to a rollout: which checkpoint, robot, and way of chunking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from act_data.check import open_ref
+from act_data.errors import InputError, NotFoundError
+from act_data.interfaces import DatasetReader
+from act_data.records import Record
+from act_data.registry import Registry
+from act_data.robot import load_robot
+from act_data.sources import find_recordings, open_recording
+from act_data.store import open_dataset
+from act_model.chunking import ActionQueue, Chunker, TemporalEnsemble
+from act_model.config import DatasetRef
+from act_model.deploy import Mode, RolloutReport
+from act_model.deploy import deploy as run_on
+from act_model.policy import Policy
+from act_model.robot_io import BagRobot, DatasetRobot, RobotIO
+from act_model.run_folder import BEST, LAST
+
+
+class DeployRequest(Record):
+    """A rollout as a person asks for it.
+
+    Attributes:
+        checkpoint: A checkpoint, or the folder of a run; the newest registered one by default.
+        source: What plays the robot: "dataset#3" for an episode of a dataset (path or name), or
+            the path of a bag. By default a held-out episode of the checkpoint's dataset.
+        robot: Preset or YAML that names a bag's streams; the policy's own by default.
+        chunks: How overlapping predictions become one action per tick.
+        execute: Ticks between predictions; by default a whole chunk for "open-loop", 1 for
+            "ensemble".
+        ensemble_m: Weight of prediction i is exp(-m i), the oldest first (Zhao et al., 2023).
+    """
+
+    checkpoint: Path | None = None
+    source: str | None = None
+    robot: str | None = None
+    mode: Mode = Mode.REPLAY
+    chunks: Literal["open-loop", "ensemble"] = "open-loop"
+    execute: int | None = None
+    ensemble_m: float = 0.01
+    max_ticks: int | None = None
+    log: Path | None = None
+    device: str = "auto"
+
+
+class Deployment(Record):
+    """A rollout and what it was made of."""
+
+    checkpoint: str
+    step: int
+    source: str
+    held_out: bool
+    rollout: RolloutReport
+
+
+def deploy(request: DeployRequest) -> Deployment:
+    """Run a policy on a recording; nothing is ever moved.
+
+    Raises:
+        NotFoundError: No such checkpoint, dataset, episode or recording.
+        InputError: The robot does not fit the policy; both sides are listed.
+        StoreError: The checkpoint or the dataset is damaged.
+        DataError: The recording is damaged.
+    """
+    folder = find_checkpoint(request.checkpoint)
+    policy = Policy.load(folder, request.device)
+    with _robot(request, policy) as (robot, source, held_out):
+        rollout = run_on(
+            policy,
+            robot,
+            mode=request.mode,
+            chunker=_chunker(request, policy),
+            log=request.log,
+            max_ticks=request.max_ticks,
+        )
+    return Deployment(
+        checkpoint=str(folder),
+        step=policy.checkpoint.step,
+        source=source,
+        held_out=held_out,
+        rollout=rollout,
+    )
+
+
+def find_checkpoint(folder: Path | None) -> Path:
+    """The checkpoint in `folder`, the best one of a run there, or the newest registered one.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    if folder is None:
+        newest = Registry().newest_checkpoint()
+        if newest is None:
+            raise NotFoundError(
+                "no checkpoint is registered", hint="Train one: `act-model train DATASET`."
+            )
+        return newest
+    for name in (BEST, LAST):
+        if (folder / name).is_dir():
+            return folder / name
+    return folder
+
+
+def dataset_of(trained_on: DatasetRef) -> DatasetReader:
+    """The dataset version that a checkpoint was trained on.
+
+    Raises:
+        NotFoundError: It is no longer there.
+        InputError: Another dataset has taken its place.
+    """
+    reader = open_dataset(Path(trained_on.path), trained_on.version)
+    if reader.version.content_hash != trained_on.content_hash:
+        raise InputError(
+            f"{trained_on.path} is not what the policy was trained on: version "
+            f"{trained_on.version} has content {reader.version.content_hash[:12]}, the checkpoint "
+            f"names {trained_on.content_hash[:12]}",
+            hint="Name the episode to replay with --source DATASET#NUMBER.",
+        )
+    return reader
+
+
+@contextmanager
+def _robot(request: DeployRequest, policy: Policy) -> Iterator[tuple[RobotIO, str, bool]]:
+    """The robot, its name for people, and whether the policy has never seen that recording."""
+    if request.source is not None and _is_bag(request.source):
+        recordings = find_recordings([Path(request.source)])
+        if len(recordings) != 1:
+            raise InputError(
+                f"{request.source} holds {len(recordings)} recordings",
+                hint=f"Name one of them, e.g. {recordings[0].files[0]}.",
+            )
+        robot = load_robot(request.robot or policy.contract.robot)
+        with open_recording(recordings[0]) as source:
+            yield BagRobot(source, robot, policy.contract), request.source, False
+        return
+    trained_on = policy.checkpoint.dataset
+    if request.source is None:
+        reader = dataset_of(trained_on)
+        number = _first_held_out(reader, trained_on)
+    else:
+        reader, chosen = _episode(request.source)
+        number = _first_held_out(reader, trained_on) if chosen is None else chosen
+    held_out = reader.episodes[number].uid not in trained_on.train
+    yield DatasetRobot(reader, number, policy.contract), f"{reader.path}#{number}", held_out
+
+
+def _first_held_out(reader: DatasetReader, trained_on: DatasetRef) -> int:
+    """Position of the first episode that was not trained on; the last one if all were."""
+    for number, entry in enumerate(reader.episodes):
+        if entry.uid not in trained_on.train:
+            return number
+    return len(reader.episodes) - 1
+
+
+def _episode(text: str) -> tuple[DatasetReader, int | None]:
+    ref, mark, number = text.rpartition("#")
+    if not mark:
+        return open_ref(text), None
+    if not (number.isascii() and number.isdigit()):
+        raise InputError(
+            f"{text!r}: {number!r} is no episode number", hint="Write DATASET#0, DATASET#1, ..."
+        )
+    reader = open_ref(ref)
+    if int(number) >= len(reader.episodes):
+        raise NotFoundError(
+            f"{ref} has no episode {number}", hint=f"It has 0 to {len(reader.episodes) - 1}."
+        )
+    return reader, int(number)
+
+
+def _is_bag(source: str) -> bool:
+    path = Path(source)
+    datasets = (".zarr", ".hdf5", ".h5")
+    if "#" in source or path.suffix in datasets or not path.exists():
+        return False
+    return path.is_file() or not any(path.glob("episode_*.hdf5"))
+
+
+def _chunker(request: DeployRequest, policy: Policy) -> Chunker:
+    chunk_size = policy.contract.chunk_size
+    action_dim = sum(len(array.names) for array in policy.contract.action)
+    if request.chunks == "open-loop":
+        return ActionQueue(chunk_size, action_dim, execute=request.execute)
+    return TemporalEnsemble(
+        chunk_size, action_dim, m=request.ensemble_m, every=request.execute or 1
+    )
