@@ -47,6 +47,8 @@ class Policy:
         contract: What it needs to see and what it delivers.
         stats: Of the data it was trained on.
         device: Where it runs.
+        network: In evaluation mode.
+        transform: Into and out of `network`.
     """
 
     def __init__(
@@ -57,8 +59,8 @@ class Policy:
         self.contract: Contract = checkpoint.contract
         self.stats: StatsRecord = checkpoint.stats
         self.device = torch.device(device)
-        self._network = network.to(self.device).eval()
-        self._transform = Transform(
+        self.network = network.to(self.device).eval()
+        self.transform = Transform(
             checkpoint.model, checkpoint.contract, checkpoint.stats, checkpoint.train
         ).to(self.device)
 
@@ -94,9 +96,9 @@ class Policy:
         """
         seen = self.inputs(observation)
         with torch.inference_mode():
-            output = self._network(seen.images, seen.state, depth_BM1HW=seen.depth)
+            output = self.network(seen.images, seen.state, depth_BM1HW=seen.depth)
             actions_KA: NDArray[np.float32] = (
-                self._transform.unaction(output.actions_BKA)[0].float().cpu().numpy()
+                self.transform.unaction(output.actions_BKA)[0].float().cpu().numpy()
             )
         return actions_KA
 
@@ -107,15 +109,13 @@ class Policy:
         state_S = np.concatenate([observation[v.name] for v in contract.state])
         with torch.inference_mode():
             return NetworkInput(
-                images=self._transform.images(
+                images=self.transform.images(
                     [self._batch(observation[f"images/{c.name}"]) for c in contract.cameras]
                 ),
-                state=self._transform.state(self._batch(state_S.astype(np.float32))),
-                depth=self._transform.depth(
+                state=self.transform.state(self._batch(state_S.astype(np.float32))),
+                depth=self.transform.depth(
                     [self._batch(observation[f"depth/{c.name}"]) for c in contract.depth]
-                )
-                if contract.depth
-                else None,
+                ),
             )
 
     def _batch(self, array: NDArray[np.generic]) -> Tensor:
