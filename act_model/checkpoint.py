@@ -49,6 +49,7 @@ STATS = "stats.json"
 DATASET = "dataset.json"
 MOMENTS = "trainer.safetensors"
 TRAINER = "trainer.json"
+_FILES = {WEIGHTS, CONTRACT, STATS, DATASET, MOMENTS, TRAINER}  # all that have a digest
 
 R = TypeVar("R", bound=Record)
 
@@ -151,7 +152,7 @@ def save(
         _sync(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
     except (OSError, SafetensorError) as e:
-        if folder.exists():
+        if folder.exists() or not old.exists():  # otherwise `new` is whole, and all there is
             shutil.rmtree(new, ignore_errors=True)
         raise StoreError(
             f"{folder}: cannot save the checkpoint of step {step}: {e}",
@@ -169,6 +170,8 @@ def load(folder: Path) -> Checkpoint:
     here = _whole(folder)
     config = _read_config(here / CONFIG)
     for name, digest in config.files.items():
+        if name not in _FILES:
+            raise _damaged(here / CONFIG, f"lists {name!r}, which is no file of a checkpoint")
         _check(here / name, digest)
     missing = {WEIGHTS, CONTRACT, STATS, DATASET} - set(config.files)
     if missing:

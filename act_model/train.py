@@ -205,7 +205,8 @@ def train(
                 if record.best is None or validation.l1 < record.best:
                     record = TrainerRecord(best=validation.l1, best_step=step)
                     saved.append(keep(BEST))
-            if due or interrupted.is_set():
+            stop = interrupted.is_set()
+            if due or stop:
                 trainer = TrainerState(record=record, moments=_moments(net, optimizer))
                 saved.append(keep(LAST, trainer))
                 good = f"{out / LAST}, of step {step}"
@@ -220,7 +221,7 @@ def train(
                     saved=tuple(saved),
                 )
                 on_step(report)
-            if interrupted.is_set():
+            if stop:
                 raise KeyboardInterrupt
     return TrainResult(
         steps=step,
