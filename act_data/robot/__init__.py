@@ -29,7 +29,7 @@ _TRANSPORTS: Mapping[StreamKind, tuple[str, ...]] = {
     StreamKind.IMAGE: ("/compressed",),
     StreamKind.DEPTH: ("/compressedDepth", "/compressed"),
 }
-_LISTED = 40  # topics of a recording that an error shows
+_LISTED = 40  # problems of a file or topics of a recording that an error shows
 
 
 def preset_names() -> tuple[str, ...]:
@@ -108,10 +108,12 @@ def _error(file: str, problems: list[Problem]) -> InputError:
     if len(problems) == 1:
         (problem,) = problems
         return InputError(f"{file}:{problem.line}: {problem.what}", hint=problem.way_out)
-    lines = [f"  {file}:{p.line}: {p.what}. {p.way_out}".rstrip() for p in problems]
+    lines = [f"  {file}:{p.line}: {p.what}. {p.way_out}".rstrip() for p in problems[:_LISTED]]
+    if len(problems) > _LISTED:
+        lines.append(f"  and {len(problems) - _LISTED} more")
     return InputError(
         f"{file} has {len(problems)} problems:\n" + "\n".join(lines),
-        hint="They are all there is to correct.",
+        hint="Correct these lines: nothing else is wrong with the file.",
     )
 
 

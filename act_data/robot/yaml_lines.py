@@ -25,6 +25,7 @@ from ruamel.yaml.events import (
 MAX_BYTES = 64 * 1024  # a robot with forty sensors needs ten
 MAX_DEPTH = 12
 MAX_VALUES = 10_000
+MAX_BRACKETS = 1_000  # the scanner's time grows with the square of brackets left open
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
 Path = tuple[str | int, ...]
@@ -65,6 +66,9 @@ class _Node:
 
 def read(text: str) -> tuple[Located, list[Problem]]:
     """The values of the one YAML document in `text`, and all that is wrong with its form."""
+    brackets = text.count("[") + text.count("{")
+    if brackets > MAX_BRACKETS:
+        return Located(None, {}), [Problem(1, f"{brackets} brackets are more than {MAX_BRACKETS}")]
     root, problems = _tree(text)
     lines: dict[Path, int] = {}
     if root is None:

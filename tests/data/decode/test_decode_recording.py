@@ -92,29 +92,32 @@ def test_a_joint_that_the_arm_does_not_have_is_named(messages: Messages) -> None
         decoder(stream)(*messages["/puppet/joint_right"][0])
 
 
-# Channel 0 of the frame as it was published: blue in a bgr8 picture, and the JPEG was made of one.
-@pytest.mark.parametrize(
-    ("camera", "channel"), [("cam_high", 0), ("cam_left_wrist", 2), ("cam_right_wrist", 2)]
-)
+# Channel 0 of the frame as it was published: blue in a bgr8 picture.
+@pytest.mark.parametrize(("camera", "channel"), [("cam_high", 0), ("cam_left_wrist", 2)])
 def test_every_picture_holds_the_number_of_its_frame(
-    messages: Messages,
-    robot: RobotSpec,
-    bound: dict[str, TopicInfo],
-    camera: str,
-    channel: int,
+    messages: Messages, robot: RobotSpec, bound: dict[str, TopicInfo], camera: str, channel: int
 ) -> None:
     decode = decoder(robot.stream(camera))
-    seen = []
-    for type_, message in messages[bound[camera].name]:
-        value = decode(type_, message)
-        if isinstance(value, EncodedImage):
-            assert value.data == message.data.tobytes()
-            with Image.open(io.BytesIO(value.data)) as picture:
-                value = np.asarray(picture)
-        assert value.shape == (48, 64, 3)
-        seen.append(bits(value[0, :, channel]))
+    pictures = [decode(*m) for m in messages[bound[camera].name]]
+    assert {p.shape for p in pictures} == {(48, 64, 3)}
     silent = range(60, 75) if camera == "cam_left_wrist" else ()
-    assert seen == [i for i in range(180) if i not in silent]
+    expected = [i for i in range(180) if i not in silent]
+    assert [bits(p[0, :, channel]) for p in pictures] == expected
+
+
+def test_a_jpeg_passes_through_and_shows_the_mark_of_its_frame(
+    messages: Messages, robot: RobotSpec, bound: dict[str, TopicInfo]
+) -> None:
+    """The bits of one blue pixel each do not survive 4:2:0; the white mark does, two pixels on
+    with every frame."""
+    decode = decoder(robot.stream("cam_right_wrist"))
+    for i, (type_, message) in enumerate(messages[bound["cam_right_wrist"].name]):
+        value = decode(type_, message)
+        assert isinstance(value, EncodedImage)
+        assert value.data == message.data.tobytes()
+        assert value.shape == (48, 64, 3)
+        with Image.open(io.BytesIO(value.data)) as picture:
+            assert np.asarray(picture)[1, :, 1].argmax() // 2 == i % 32
 
 
 def test_padded_rows_are_put_right(messages: Messages, robot: RobotSpec) -> None:
