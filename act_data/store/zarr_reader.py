@@ -8,6 +8,7 @@ both cases a missing file is an error, never a frame of zeros.
 from __future__ import annotations
 
 import os
+import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from act_data.records import (
     VersionRecord,
 )
 from act_data.store import frames, layout, shards
-from act_data.store.files import open_regular, write_whole
+from act_data.store.files import open_regular, sync_folder, write_whole, writing
 from act_data.store.zarr_records import (
     dump,
     read_document,
@@ -173,9 +174,21 @@ class ZarrReader:
                 hint="Compute them from this version.",
             )
         root = Path(self._root)
+        target = (root / layout.stats_key(self._version.number)).parent
         scratch = root.with_name(f".{root.name}.stats-{os.getpid()}")
         data = layout.render(layout.group(act_stats=dump(stats)))
-        write_whole(root, layout.stats_key(self._version.number), data, scratch)
+        with writing(target, len(data)):
+            scratch.mkdir(exist_ok=True)
+            try:
+                write_whole(scratch, "zarr.json", data, scratch / "document")
+                if target.exists():
+                    (scratch / "zarr.json").replace(target / "zarr.json")
+                    sync_folder(target)
+                else:
+                    scratch.replace(target)
+                    sync_folder(target.parent)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
 
     def verify(self) -> list[str]:
         """One sentence per damaged, missing or foreign file of this version."""

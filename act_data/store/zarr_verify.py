@@ -65,7 +65,7 @@ class _Check:
     def _payloads(self) -> Iterator[str]:
         number = self._version.number
         carried = {"zarr.json": "act", layout.version_key(number): "act_version"}
-        if Path(self._root, layout.stats_key(number)).exists():
+        if Path(self._root, layout.stats_key(number)).parent.exists():
             carried[layout.stats_key(number)] = "act_stats"
         carried |= {layout.episode_key(e.uid): "act_episode" for e in self._version.episodes}
         for key, name in carried.items():
