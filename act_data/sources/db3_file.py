@@ -6,6 +6,7 @@ know, and orders messages of one receive time as SQLite happens to. So the table
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,7 @@ class Db3File:
                     hint=f"Stop the recorder, then run: sqlite3 {path.name} 'PRAGMA user_version;'",
                 )
         with damage(path, "db3", apsw.Error):
+            _refuse_cut(path)
             # `immutable` reads a file that lies on a read-only disk, too.
             self._database = apsw.Connection(
                 f"{path.resolve().as_uri()}?immutable=1",
@@ -109,6 +111,16 @@ class Db3File:
             )
             for id_, name, type_ in self._rows("SELECT id, name, type FROM topics ORDER BY id")
         )
+
+
+def _refuse_cut(path: Path) -> None:
+    """SQLite itself notices missing pages only where a query happens to need one."""
+    with path.open("rb") as file:
+        header = file.read(100)
+    page, pages = struct.unpack(">H10xI", header[16:32])
+    promised = (65536 if page == 1 else page) * pages
+    if header[24:28] == header[92:96] and path.stat().st_size < promised:
+        raise ValueError(f"it has {path.stat().st_size} of {promised} bytes")
 
 
 def _equal_times(
