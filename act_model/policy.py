@@ -20,13 +20,14 @@ from act_data.records import StatsRecord
 from act_model import checkpoint as checkpoints
 from act_model.checkpoint import Checkpoint
 from act_model.config import CameraContract, Contract, VectorContract
+from act_model.dataset import Batch
 from act_model.nn import ActCvae
 from act_model.transforms import Transform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkInput:
-    """One observation at the network's door, B = 1.
+    """Observations at the network's door.
 
     Attributes:
         images: (B, N, 3, H, W) float32, resized, ImageNet-normalised.
@@ -94,16 +95,22 @@ class Policy:
         Raises:
             InputError: An array is missing, or is not what the contract says; all are listed.
         """
-        seen = self.inputs(observation)
-        with torch.inference_mode():
-            output = self.network(seen.images, seen.state, depth_BM1HW=seen.depth)
-            actions_KA: NDArray[np.float32] = (
-                self.transform.unaction(output.actions_BKA)[0].float().cpu().numpy()
-            )
+        actions_KA: NDArray[np.float32] = self._predict(self.inputs(observation))[0]
         return actions_KA
 
+    def predict_batch(self, batch: Batch) -> NDArray[np.float32]:
+        """As `predict`, (B, K, A), for samples of a dataset; their actions are not looked at."""
+        batch = batch.to(self.device)
+        with torch.inference_mode():
+            seen = NetworkInput(
+                images=self.transform.images(batch.images),
+                state=self.transform.state(batch.state),
+                depth=self.transform.depth(batch.depth),
+            )
+        return self._predict(seen)
+
     def inputs(self, observation: Mapping[str, NDArray[np.generic]]) -> NetworkInput:
-        """What the network sees of `observation`. Arguments and errors as in `predict`."""
+        """What the network sees of `observation`, B = 1. Arguments and errors as in `predict`."""
         check_observation(self.contract, observation)
         contract = self.contract
         state_S = np.concatenate([observation[v.name] for v in contract.state])
@@ -117,6 +124,14 @@ class Policy:
                     [self._batch(observation[f"depth/{c.name}"]) for c in contract.depth]
                 ),
             )
+
+    def _predict(self, seen: NetworkInput) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            output = self.network(seen.images, seen.state, depth_BM1HW=seen.depth)
+            actions_BKA: NDArray[np.float32] = (
+                self.transform.unaction(output.actions_BKA).float().cpu().numpy()
+            )
+        return actions_BKA
 
     def _batch(self, array: NDArray[np.generic]) -> Tensor:
         # Copied: torch refuses arrays that cannot be written, and those of a store often cannot.

@@ -186,7 +186,7 @@ def joint_errors(
         return ()
     error_TA = np.stack(errors).astype(np.float64)
     low, high = joint_range(action, stats)
-    labels = [(name, vector.unit) for vector in action for name in vector.names]
+    labels = joint_labels(action)
     found = []
     for (name, unit), error_T, span in zip(labels, error_TA.T, high - low, strict=True):
         mean, p95, largest = (
@@ -210,6 +210,17 @@ def joint_errors(
             )
         )
     return tuple(found)
+
+
+def joint_labels(action: Sequence[VectorContract]) -> list[tuple[str, str]]:
+    """Name and unit of each joint of `action`; "m/s, rad/s" on two joints is one unit each."""
+    labels = []
+    for vector in action:
+        units = vector.unit.split(", ")
+        if len(units) != len(vector.names):
+            units = [vector.unit] * len(vector.names)
+        labels += list(zip(vector.names, units, strict=True))
+    return labels
 
 
 def _percentiles(values: NDArray[np.floating], *percents: float) -> list[float | None]:
