@@ -29,6 +29,7 @@ from act_data.store.hdf5.layout import (
     Header,
     check_schema,
     chunk_rows,
+    jpeg_cameras,
     location,
 )
 from act_data.store.layout import check_uid
@@ -131,7 +132,7 @@ class EpisodeFile:
         return self._checked[feature.name]
 
     def _read_lengths(self, feature: Feature) -> NDArray[np.int64]:
-        cameras = [f.name for f in self._features.values() if f.codec == "jpeg"]
+        cameras = jpeg_cameras(self.header.dataset_schema)
         shape = (len(cameras), self.header.record.length)
         dataset = self._dataset(COMPRESS_LEN, shape, np.dtype("<f4"))
         with self._reads(repr(COMPRESS_LEN)):

@@ -36,6 +36,7 @@ from act_data.store.hdf5.layout import (
     FORMAT_VERSION,
     Commit,
     chunk_rows,
+    jpeg_cameras,
     location,
 )
 from act_data.types import EncodedImage, Role, Timestep, Value
@@ -232,7 +233,8 @@ class FileWriter:
             return
         longest = {name: max(spool.lengths) for name, spool in self._spools.items()}
         self._reserve((sum(longest.values()) + _INDEX_BYTES * len(longest)) * self._length)
-        lengths = np.array([spool.lengths for spool in self._spools.values()], np.float32)
+        cameras = jpeg_cameras(self._schema)
+        lengths = np.array([self._spools[name].lengths for name in cameras], np.float32)
         with _writes(self._path):
             for name, spool in self._spools.items():
                 padded = longest[name]

@@ -89,6 +89,14 @@ def location(feature: Feature) -> str:
     return f"observations/{feature.name}"
 
 
+def jpeg_cameras(schema: DatasetSchema) -> list[str]:
+    """The JPEG arrays in the order of the rows of `compress_len`.
+
+    By name, since the original's readers number the cameras as HDF5 lists them.
+    """
+    return sorted(f.name for f in schema.features if f.codec == "jpeg")
+
+
 def chunk_rows(feature: Feature) -> int:
     """Steps per chunk: one frame of a picture, up to 256 rows or 1 MiB of other arrays."""
     if feature.codec != "none":
