@@ -113,7 +113,7 @@ def _error(file: str, problems: list[Problem]) -> InputError:
         lines.append(f"  and {len(problems) - _LISTED} more")
     return InputError(
         f"{file} has {len(problems)} problems:\n" + "\n".join(lines),
-        hint="Correct these lines: nothing else is wrong with the file.",
+        hint="Correct these lines.",
     )
 
 

@@ -183,7 +183,7 @@ ARN = (
         ("from: arm", "from: []", "robot.yaml:7: arrays.qpos.from is []"),
         ("from: arm", "from: [arm, {stream: arm, feild: effort}]", "'feild' in arrays.qpos.from.1"),
         ("from: arm", "from: arm, names: [a]", "has 1 names and shape [2]"),
-        ("role: observation, from: arm", "role: sync, from: arm", "Use one of: observation, action."),
+        ("role: observation, from: arm", "role: sync, from: arm", "one of: observation, action."),
         ("images/cam", "cam", "Call it 'images/cam'."),
         ("qpos:", "images/qpos:", "Call it 'qpos'."),
         ("qpos:", "timestamp:", "array name 'timestamp'"),
@@ -275,10 +275,13 @@ def test_any_text_loads_or_is_an_input_error(text: str, at: int, cut: int) -> No
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "robot.yaml"
         path.write_text(SMALL[:at] + text + SMALL[at + cut :], encoding="utf-8", errors="ignore")
+        told = ""
         try:
             robot = load_robot(path)
         except ActError as e:
-            assert "robot.yaml" in str(e)
+            told = str(e)
+        if told:
+            assert "robot.yaml" in told
         else:
             for stream in robot.streams:
                 if stream.kind not in (StreamKind.IMAGE, StreamKind.DEPTH):
