@@ -134,6 +134,12 @@ class TemporalEnsemble:
         self._tick: int | None = None
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays, whatever the length of the rollout."""
+        arrays = (self._gain_K, self._mean_KA, self._count_K, self._gain_now_K, self._step_KA)
+        return sum(array.nbytes for array in arrays)
+
+    @property
     def every(self) -> int:
         """Ticks from the observation of one chunk to that of the next."""
         return self._every
