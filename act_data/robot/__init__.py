@@ -10,6 +10,7 @@ from pathlib import Path
 
 from act_data.errors import DataError, InputError, NotFoundError
 from act_data.robot.checks import nearest, parse
+from act_data.robot.preset import RobotFile
 from act_data.robot.yaml_lines import MAX_BYTES, Problem, read
 from act_data.types import RobotSpec, StreamKind, StreamSpec, TopicInfo
 
@@ -184,3 +185,6 @@ def _shown(topics: Iterable[TopicInfo]) -> str:
     every = [f"{t.name} ({t.type.rsplit('/', 1)[-1]})" for t in topics]
     more = f", and {len(every) - _LISTED} more" if len(every) > _LISTED else ""
     return (", ".join(every[:_LISTED]) or "no topic at all") + more
+
+
+__all__ = ["TYPES", "RobotFile", "bind", "load_robot", "preset_names"]

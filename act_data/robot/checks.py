@@ -14,7 +14,7 @@ from act_data.robot.preset import (
     JOINT_FIELDS,
     PICTURES,
     RESERVED,
-    Preset,
+    RobotFile,
     PresetArray,
     PresetPart,
     PresetStream,
@@ -28,9 +28,9 @@ from act_data.types import FIELD_PATH, RobotSpec, StreamKind, SyncPolicy
 def parse(file: Located) -> tuple[RobotSpec | None, list[Problem]]:
     """The robot that `file` describes, or all that is wrong with it, in the order of its lines."""
     problems: list[Problem] = []
-    preset: Preset | None = None
+    preset: RobotFile | None = None
     try:
-        preset = Preset.model_validate(file.data)
+        preset = RobotFile.model_validate(file.data)
     except ValidationError as e:
         problems += [_problem(error, file) for error in e.errors()]
     # What fits on its own is checked against the rest, even when the file as a whole does not.
@@ -116,7 +116,7 @@ def _dotted(path: Path) -> str:
 
 def _keys(path: Path) -> tuple[str, tuple[str, ...]]:
     """The unknown key at the end of `path`, and those that its place allows."""
-    model: type[BaseModel] = Preset
+    model: type[BaseModel] = RobotFile
     if path[0] in ("streams", "arrays") and len(path) > 1:
         model = PresetStream if path[0] == "streams" else PresetArray
     if "from" in path[:-1]:

@@ -43,7 +43,9 @@ def _parts(value: Any) -> Any:
     return [{"stream": v} if isinstance(v, str) else v for v in _listed(value)]
 
 
-Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Words = Annotated[
+    tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...])
+]
 
 
 class PresetStream(Record):
@@ -67,18 +69,20 @@ class PresetPart(Record):
     field: Words = ()
 
 
+_Part = str | PresetPart
+_Parts = BeforeValidator(_parts, json_schema_input_type=_Part | tuple[_Part, ...])
+
+
 class PresetArray(Record):
     """One array of an episode: its parts are concatenated in order."""
 
     role: Literal["observation", "action"]
-    parts: Annotated[tuple[PresetPart, ...], BeforeValidator(_parts)] = Field(
-        alias="from", min_length=1
-    )
+    parts: Annotated[tuple[PresetPart, ...], _Parts] = Field(alias="from", min_length=1)
     unit: str = ""
     names: tuple[str, ...] = ()
 
 
-class Preset(Record):
+class RobotFile(Record):
     """A preset file: the streams and arrays of one kind of robot."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
@@ -90,7 +94,7 @@ class Preset(Record):
     arrays: dict[str, PresetArray] = Field(min_length=1)
 
 
-def robot_spec(preset: Preset) -> RobotSpec:
+def robot_spec(preset: RobotFile) -> RobotSpec:
     """The robot of a preset whose parts fit together."""
     return RobotSpec(
         name=preset.name,
