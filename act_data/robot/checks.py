@@ -14,10 +14,10 @@ from act_data.robot.preset import (
     JOINT_FIELDS,
     PICTURES,
     RESERVED,
-    RobotFile,
     PresetArray,
     PresetPart,
     PresetStream,
+    RobotFile,
     array_spec,
     robot_spec,
 )
