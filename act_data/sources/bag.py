@@ -20,6 +20,7 @@ from act_data.sources.storage import (
     ZSTD_MAGIC,
     Channel,
     Storage,
+    damage,
     inflate_zstd,
     merged,
 )
@@ -173,7 +174,7 @@ class BagSource:
         if not self._sha256:
             digest = hashlib.sha256()
             for file in self._recording.files:
-                with file.open("rb") as stream:
+                with damage(file, self._recording.kind), file.open("rb") as stream:
                     while block := stream.read(_HASH_BLOCK):
                         digest.update(block)
             self._sha256 = digest.hexdigest()

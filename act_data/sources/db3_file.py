@@ -91,12 +91,15 @@ class Db3File:
         definitions: dict[str, Definition] = {}
         if "message_definitions" in tables:  # Iron and later
             found = self._rows(
-                "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
+                "SELECT topic_type, encoding, CAST(encoded_message_definition AS BLOB) "
+                "FROM message_definitions"
             )
             for type_, encoding, text in found:
                 if text and encoding in ("ros2msg", "ros2idl"):
                     form: Literal["msg", "idl"] = "msg" if encoding == "ros2msg" else "idl"
-                    definitions[type_] = Definition(format=form, text=text)
+                    definitions[type_] = Definition(
+                        format=form, text=bytes(text).decode("utf-8", "replace")
+                    )
         counts = dict(self._rows("SELECT topic_id, count(*) FROM messages GROUP BY topic_id"))
         return tuple(
             Channel(

@@ -210,7 +210,8 @@ class McapFile:
         definition = None
         if schema and form and schema.data:
             definition = Definition(
-                format="msg" if form == "msg" else "idl", text=schema.data.decode()
+                format="msg" if form == "msg" else "idl",
+                text=schema.data.decode("utf-8", "replace"),
             )
         return Channel(
             id=channel.id,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from rosbags.interfaces import Nodetype
@@ -95,6 +95,7 @@ def message_type(channel: Channel) -> MessageType:
     return MessageType(name, _layout(store, name, channel), channel.encoding, store)
 
 
+@lru_cache(maxsize=256)  # the recordings of one robot share their definitions
 def _own(definition: Definition, name: str) -> Typestore:
     if len(definition.text) > _MAX_DEFINITION_BYTES:
         raise ValueError(f"it has {len(definition.text)} bytes")

@@ -10,13 +10,15 @@ from __future__ import annotations
 import bz2
 import struct
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import lz4.frame
 from rosbags.rosbag1 import Reader, ReaderError
-from rosbags.rosbag1.reader import ChunkInfo, Header, RecordType, decompressors
+from rosbags.rosbag1.reader import ChunkInfo, Header, RecordType, decompressors, normalize
+from rosbags.typesys.msg import normalize_msgtype
 
 from act_data.errors import DataError
 from act_data.sources.storage import (
@@ -84,26 +86,27 @@ class Ros1File:
         reader = Reader(self.path)
         reader.bio = self._file
         self._file.seek(index)
-        connections = [reader.read_connection() for _ in range(header.get_uint32("conn_count"))]
+        channels = [self._read_connection() for _ in range(header.get_uint32("conn_count"))]
         chunks = [reader.read_chunk_info() for _ in range(header.get_uint32("chunk_count"))]
-        counts = dict.fromkeys((c.id for c in connections), 0)
+        counts = dict.fromkeys((c.id for c in channels), 0)
         for chunk in chunks:
             for id_, count in chunk.connection_counts.items():
                 counts[id_] += count
-        return (
-            reader,
-            chunks,
-            tuple(
-                Channel(
-                    id=c.id,
-                    topic=c.topic,
-                    type=c.msgtype,
-                    encoding="ros1",
-                    definition=Definition(format="msg", text=c.msgdef.data),
-                    count=counts[c.id],
-                )
-                for c in connections
+        return reader, chunks, tuple(replace(c, count=counts[c.id]) for c in channels)
+
+    def _read_connection(self) -> Channel:
+        header = Header.read(self._file, RecordType.CONNECTION)
+        fields = Header.read(self._file)
+        return Channel(
+            id=header.get_uint32("conn"),
+            topic=normalize(header.get_string("topic")),
+            type=normalize_msgtype(fields.get_string("type")),
+            encoding="ros1",
+            # Comments are in whatever encoding their author had.
+            definition=Definition(
+                format="msg", text=fields["message_definition"].decode("utf-8", "replace")
             ),
+            count=0,
         )
 
     def _in_chunk(self, offset: int, wanted: Mapping[int, Channel]) -> Iterator[Item]:

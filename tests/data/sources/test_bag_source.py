@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 import tracemalloc
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mcap.writer import CompressionType, IndexType, Writer
+from rosbags.rosbag1 import Writer as Rosbag1Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode
 from rosbags.rosbag2 import Writer as Rosbag2Writer
 
@@ -25,6 +28,7 @@ from tests.bags import (
     convert,
     joint_state,
     message,
+    patch,
     typestore,
     write,
 )
@@ -158,6 +162,40 @@ def test_a_topic_with_messages_of_two_types_cannot_be_decoded(tmp_path: Path) ->
         assert (first.recv_ns, second.recv_ns) == (0, 1)
         with pytest.raises(DataError, match="different types: interbotix_xs_msgs"):
             source.deserialize(first)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_definition_with_a_comment_in_another_encoding_is_read(
+    tmp_path: Path, kind: Kind
+) -> None:
+    path = tmp_path / f"a.{'bag' if kind == 'ros1' else kind}"
+    text = "string name  # <<>>\nfloat32[] cmd\n"  # "<<>>" becomes two characters of GBK
+    if kind == "mcap":
+        with path.open("wb") as file:
+            writer = Writer(file, use_chunking=False, repeat_schemas=False)
+            writer.start(profile="ros2")
+            schema = writer.register_schema(JOINT_COMMAND, "ros2msg", text.encode())
+            channel = writer.register_channel("/command", "cdr", schema)
+            writer.add_message(channel, MS, b"\x00\x01\x00\x00\x01" + bytes(11), MS)
+            writer.finish()
+        patch(path, b"<<>>", "\u5173\u8282".encode("gbk"))
+    elif kind == "ros1":
+        with Rosbag1Writer(path) as bag:
+            connection = bag.add_connection("/command", JOINT_COMMAND, msgdef=text, md5sum="0" * 32)
+            bag.write(connection, MS, bytes(8))
+        patch(path, b"<<>>", "\u5173\u8282".encode("gbk"), count=2)
+    else:
+        folder = write(tmp_path / "b", "db3", [command(MS, [])], definitions=DEFINITIONS)
+        (folder / "b.db3").rename(path)
+        gbk = text.encode().replace(b"<<>>", "\u5173\u8282".encode("gbk"))
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute(
+                "UPDATE message_definitions SET encoded_message_definition = CAST(? AS TEXT)",
+                (gbk,),
+            )
+    with opened(path) as source:
+        (raw,) = source.messages(["/command"])
+        assert source.deserialize(raw).cmd.size == 0
 
 
 # --- MCAP of other tools ---
