@@ -12,9 +12,9 @@ import numpy as np
 from act_data.sync.track import SyncStream
 from act_data.types import NS_PER_MS, NS_PER_S, SyncPolicy
 
-# Stamps of a stream that fix its phase: two thirds of a second of a 30 Hz camera. Fewer than the
-# start-up waits for, so that they are the same ones whatever came in between.
-_PHASE_SAMPLES = 20
+# The stamps that fix a phase come from this long after the last required stream appeared: less than
+# the start-up lasts, so that they are the same ones whatever came in between.
+_PHASE_NS = 700 * NS_PER_MS
 # Streams whose period is within this share of the longest count as equally slow.
 _SAME_PERIOD = 0.9
 _GUARD_MIN_NS = NS_PER_MS
@@ -54,7 +54,7 @@ def lock(streams: Sequence[tuple[SyncStream, Sequence[int]]], fps: float) -> Gri
     """The grid for a recording, from what its required streams delivered during start-up.
 
     The first tick comes when all of them have appeared. The phase is that of the slowest camera
-    (of the slowest stream, where no camera is required): a straight line through 20 of its stamps.
+    (of the slowest stream, where no camera is required): a straight line through 0.7 s of stamps.
     Among equally slow ones it is the one that leaves the others the smallest largest skew under
     its own policy (three cameras 0, 10 and 20 ms into a 33 ms cycle: the last for `hold`, which
     then takes all three from one cycle; the middle one for `nearest`); the first in declaration
@@ -76,17 +76,17 @@ def lock(streams: Sequence[tuple[SyncStream, Sequence[int]]], fps: float) -> Gri
     periods = [_period(stamps) for _, stamps in cameras]
     slowest = max(periods)
     lines = [
-        _line(stream, [s for s in stamps if s >= appeared] or stamps, period)
+        _line(stream, _window(stamps, appeared), period)
         for (stream, stamps), period in zip(cameras, periods, strict=True)
         if period >= _SAME_PERIOD * slowest
     ]
-    skews = [max(_skew(line, other, slowest) for other in lines) for line in lines]
+    skews = [max(_skew(line, other) for other in lines) for line in lines]
     line = next(
         line for line, k in zip(lines, skews, strict=True) if k <= min(skews) + _NO_DIFFERENCE_NS
     )
     guard = 0
     if line.stream.policy in (SyncPolicy.HOLD, SyncPolicy.NEXT):
-        widest = min(slowest, tick_period) / 4
+        widest = min(line.period_ns, tick_period) / 4
         guard = round(min(max(_GUARD_SIGMAS * line.scatter_ns, _GUARD_MIN_NS), widest))
     at = line.instant_ns + (guard if line.stream.policy is SyncPolicy.HOLD else -guard)
     back = math.floor((at - appeared + _ROUNDING_NS) / tick_period)
@@ -104,13 +104,18 @@ class _Line:
 
     stream: SyncStream
     instant_ns: int
+    period_ns: float
     scatter_ns: float
 
 
+def _window(stamps: Sequence[int], start_ns: int) -> Sequence[int]:
+    inside = [s for s in stamps if start_ns <= s < start_ns + _PHASE_NS]
+    return inside or [min(stamps, key=lambda s: abs(s - start_ns))]
+
+
 def _line(stream: SyncStream, stamps: Sequence[int], period: float) -> _Line:
-    stamps = stamps[:_PHASE_SAMPLES]
     if len(stamps) < 3:
-        return _Line(stream=stream, instant_ns=stamps[0], scatter_ns=0.0)
+        return _Line(stream=stream, instant_ns=stamps[0], period_ns=period, scatter_ns=0.0)
     offsets = np.array([s - stamps[0] for s in stamps], np.float64)
     steps = np.cumsum([0, *(max(1, round(d / period)) for d in np.diff(offsets))])
     centred = steps - steps.mean()
@@ -121,12 +126,14 @@ def _line(stream: SyncStream, stamps: Sequence[int], period: float) -> _Line:
     return _Line(
         stream=stream,
         instant_ns=stamps[0] + round(middle),
+        period_ns=slope,
         scatter_ns=math.sqrt(float((scatter**2).sum()) / max(1, len(stamps) - 2)),
     )
 
 
-def _skew(line: _Line, other: _Line, period: float) -> float:
+def _skew(line: _Line, other: _Line) -> float:
     """How far a tick at the phase of `line` is from the sample of `other` that it takes."""
+    period = line.period_ns
     if not math.isfinite(period):
         return 0.0
     age = (line.instant_ns - other.instant_ns) % period

@@ -12,9 +12,8 @@ from act_data.types import NS_PER_S, T
 # A required stream that has not delivered this long after the first message is not waited for.
 # Robots bring up cameras within seconds; a topic that is missing altogether must not hang.
 START_TIMEOUT_NS = 10 * NS_PER_S
-# Once all required streams have appeared, this much is looked at, or this many samples of each.
+# Once all required streams have appeared, this much is looked at.
 EVIDENCE_NS = NS_PER_S
-EVIDENCE_SAMPLES = 28
 # While a required stream is missing, the others keep this much, and their newest sample.
 WINDOW_NS = NS_PER_S
 
@@ -45,14 +44,13 @@ class Startup(Generic[T]):
         self.dropped = {s.name: 0 for s in streams}
         self.missing = {s.name for s in streams if s.required}
         self._events: dict[str, deque[Event[T]]] = {s.name: deque() for s in streams}
-        self._needed = {s.name: EVIDENCE_SAMPLES for s in streams if s.required}
 
     def __len__(self) -> int:
         """Messages held."""
         return sum(map(len, self._events.values()))
 
-    def add(self, event: Event[T]) -> bool:
-        """Keep `event`; True when enough is known to begin."""
+    def add(self, event: Event[T]) -> None:
+        """Keep `event`."""
         held = self._events[event.stream]
         held.append(event)
         if self.deadline_ns is None:
@@ -64,11 +62,6 @@ class Startup(Generic[T]):
             self.missing.discard(event.stream)
             if not self.missing:
                 self.deadline_ns = event.recv_ns + EVIDENCE_NS
-        elif event.stream in self._needed:
-            self._needed[event.stream] -= 1
-            if self._needed[event.stream] == 0:
-                del self._needed[event.stream]
-        return not self._needed
 
     def of(self, stream: str) -> Sequence[Event[T]]:
         """What is held of one stream, in order of arrival."""

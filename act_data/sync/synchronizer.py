@@ -24,7 +24,7 @@ class Synchronizer(Generic[T]):
     of `push` calls alone: `advance` only lets ticks leave that the next `push` would let go first,
     with the same content, so a recorded run gives bit for bit what the live run gave.
 
-    A start-up comes first: until every required stream has appeared and up to 1 s more (10 s, if
+    A start-up comes first: until every required stream has appeared and for 1 s more (10 s, if
     one of them is missing) messages are kept. They decide the clock (`Timeline.choose`) and the
     grid (`lock`), and then go through as if both had been known from the beginning. While a
     required stream is missing the others keep 1 s; what is older is counted as unused.
@@ -114,8 +114,7 @@ class Synchronizer(Generic[T]):
             ticks.take(lane, recv_ns, stamp_ns, index, payload, frames)
             return frames
         self._arrivals += 1
-        if self._startup.add(Event(self._arrivals, stream, recv_ns, stamp_ns, index, payload)):
-            self._begin(frames)
+        self._startup.add(Event(self._arrivals, stream, recv_ns, stamp_ns, index, payload))
         return frames
 
     def advance(self, recv_ns: int) -> list[Frame[T]]:

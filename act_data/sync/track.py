@@ -62,6 +62,7 @@ class Track(Generic[T]):
 
     __slots__ = (
         "_buffer",
+        "_gone",
         "_last_index",
         "_none",
         "_over",
@@ -85,6 +86,8 @@ class Track(Generic[T]):
         self.late = 0
         self.duplicate = 0
         self._buffer: deque[Sample[T]] = deque()
+        # Stamps let go lately, for telling a duplicate: the reorder window of a 6 kHz stream.
+        self._gone: deque[int] = deque(maxlen=64)
         self._last_index = -1
         self._over = False
         self._none: dict[Reason, Pick[T]] = {
@@ -98,6 +101,9 @@ class Track(Generic[T]):
 
     def put(self, stamp_ns: int, recv_ns: int, index: int, payload: T, left_ns: int) -> bool:
         """Take in a sample; False when it was late or a duplicate, and counted as that.
+
+        Late is what lies `REORDER_NS` or more behind the newest; a duplicate has the stamp of an
+        earlier sample that is less far behind. What comes out of order in between is sorted in.
 
         Args:
             left_ns: Time of the last tick that has left.
@@ -116,7 +122,8 @@ class Track(Generic[T]):
         place = len(self._buffer)
         while place and self._buffer[place - 1].stamp_ns > stamp_ns:
             place -= 1
-        if place and self._buffer[place - 1].stamp_ns == stamp_ns:
+        held = place and self._buffer[place - 1].stamp_ns == stamp_ns
+        if held or stamp_ns in self._gone:
             self.duplicate += 1
             return False
         sample = Sample(stamp_ns, recv_ns, index, payload, stamp_ns <= left_ns)
@@ -134,20 +141,20 @@ class Track(Generic[T]):
         """Whether no sample that may still come could change what `tick_ns` takes."""
         if self._over:
             return True
-        # Every later sample has a stamp above the watermark: `put` refuses the others.
-        watermark = self.newest_ns - REORDER_NS
-        if watermark < tick_ns:
+        if self.newest_ns < tick_ns:
             return False
-        policy = self.stream.policy
-        if policy is SyncPolicy.HOLD:
-            return True
         before, after = self._around(tick_ns)
-        if policy is SyncPolicy.NEAREST:
-            nearest = min(abs(s.stamp_ns - tick_ns) for s in (before, after) if s is not None)
-            return watermark - tick_ns >= nearest
         if before is not None and before.stamp_ns == tick_ns:
             return True
-        return after is not None and watermark >= after.stamp_ns
+        # The lowest stamp that may still come: `put` refuses the ones below as late.
+        lowest = self.newest_ns - REORDER_NS + 1
+        if lowest <= tick_ns or self.stream.policy is SyncPolicy.HOLD:
+            return lowest > tick_ns
+        assert after is not None  # the newest lies after the tick
+        if self.stream.policy is SyncPolicy.NEAREST and before is not None:
+            nearest = min(tick_ns - before.stamp_ns, after.stamp_ns - tick_ns)
+            return lowest - tick_ns >= nearest
+        return lowest >= after.stamp_ns
 
     def pick(self, tick_ns: int, left_ns: int) -> Pick[T]:
         """What this stream contributes to the tick, which leaves at receive time `left_ns`.
@@ -237,6 +244,7 @@ class Track(Generic[T]):
 
     def _let_go(self) -> None:
         sample = self._buffer.popleft()
+        self._gone.append(sample.stamp_ns)
         if not sample.used:
             if sample.late:
                 self.late += 1
