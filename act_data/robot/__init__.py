@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from act_data.errors import DataError, InputError, NotFoundError
@@ -55,6 +56,18 @@ def preset_text(name: str) -> str:
     return (resources.files("act_schemas.presets") / f"{name}.yaml").read_text()
 
 
+def preset_text(name: str) -> str:
+    """The YAML file of a preset, comments included: something to start an own one from.
+
+    Raises:
+        NotFoundError: There is no preset called `name`.
+    """
+    presets = preset_names()
+    if name not in presets:
+        raise NotFoundError(f"no robot preset {name!r}", hint=nearest(name, presets))
+    return _preset_file(name).read_text(encoding="utf-8")
+
+
 def load_robot(name_or_file: str | Path) -> RobotSpec:
     """The robot of a preset (by name) or of a YAML file (by path).
 
@@ -65,8 +78,7 @@ def load_robot(name_or_file: str | Path) -> RobotSpec:
     """
     presets = preset_names()
     if isinstance(name_or_file, str) and name_or_file in presets:
-        source = resources.files("act_schemas.presets") / f"{name_or_file}.yaml"
-        return _parse(f"{name_or_file}.yaml", source.read_bytes())
+        return _parse(f"{name_or_file}.yaml", _preset_file(name_or_file).read_bytes())
     path = Path(name_or_file)
     if not path.is_file():
         if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
@@ -84,6 +96,10 @@ def load_robot(name_or_file: str | Path) -> RobotSpec:
     except OSError as e:
         raise InputError(f"{path}: cannot be read: {e.strerror}") from None
     return _parse(str(path), data)
+
+
+def _preset_file(name: str) -> Traversable:
+    return resources.files("act_schemas.presets") / f"{name}.yaml"
 
 
 def _parse(file: str, data: bytes) -> RobotSpec:
@@ -187,4 +203,4 @@ def _shown(topics: Iterable[TopicInfo]) -> str:
     return (", ".join(every[:_LISTED]) or "no topic at all") + more
 
 
-__all__ = ["TYPES", "RobotFile", "bind", "load_robot", "preset_names"]
+__all__ = ["TYPES", "RobotFile", "bind", "load_robot", "preset_names", "preset_text"]

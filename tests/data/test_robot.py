@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from act_data.decode.numeric import steps
 from act_data.errors import ActError, DataError, InputError, NotFoundError
-from act_data.robot import bind, load_robot, preset_names
+from act_data.robot import bind, load_robot, preset_names, preset_text
 from act_data.types import ArrayPart, RobotSpec, Role, StreamKind, SyncPolicy, TopicInfo
 
 SMALL = """\
@@ -60,6 +60,13 @@ def test_a_preset_loads_by_its_own_name_and_its_arms_have_fourteen_joints(name: 
         assert len(set(arrays[array].names)) == 14
     used = {part.stream for a in robot.arrays for part in a.parts}
     assert used == {s.name for s in robot.streams}
+
+
+def test_the_text_of_a_preset_is_a_file_to_start_an_own_robot_from(tmp_path: Path) -> None:
+    assert load(tmp_path, preset_text("cobot_magic")) == load_robot("cobot_magic")
+    with pytest.raises(NotFoundError, match="no robot preset 'cobot_majic'") as caught:
+        preset_text("cobot_majic")
+    assert caught.value.hint.startswith("Did you mean 'cobot_magic'?")
 
 
 def test_cobot_magic_has_a_base_that_is_acted_on_and_observed() -> None:
