@@ -8,7 +8,6 @@ and augmentation are functions of (seed, step), so a resumed run replays nothing
 from __future__ import annotations
 
 import contextlib
-import math
 import signal
 import threading
 import time
@@ -17,13 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import numpy as np
 import torch
 from pydantic import ValidationError
-from torch import Tensor
 
 from act_data import stats as statistics
-from act_data.errors import ActError, ConflictError, InputError
+from act_data.errors import ConflictError, InputError, StoreError
 from act_data.interfaces import DatasetReader
 from act_data.records import DatasetSchema, StatsRecord
 from act_model.checkpoint import (
@@ -35,15 +32,20 @@ from act_model.checkpoint import (
     load_weights,
     save,
 )
-from act_model.config import DatasetRef, ModelConfig, TrainConfig
-from act_model.dataset import Batch, EpisodeChunks, feature_of
-from act_model.nn import ActCvae, act_loss, load_backbone_weights
+from act_model.config import Contract, DatasetRef, ModelConfig, TrainConfig
+from act_model.dataset import EpisodeChunks, feature_of
+from act_model.nn import ActCvae, load_backbone_weights
 from act_model.run_folder import BEST, LAST, METRICS, MetricsFile, open_run, refuse_changes
+from act_model.step import (
+    backward,
+    check_finite,
+    load_moments,
+    moments,
+    new_network,
+    new_optimizer,
+)
 from act_model.transforms import Transform
 from act_model.validate import Validation, validate
-
-# Purposes of a random stream; a number each, so that they never share one.
-_INIT, _STEP, _AUGMENT = range(3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,15 +150,14 @@ def train(
         cameras=architecture.cameras,
         depth=architecture.depth,
     )
-    names = [name for array in contract.action for name in array.names]
+    names = _action_names(contract)
     transform = Transform(architecture, contract, stats, config).to(device)
     chunks = _chunks(reader, "train", config, architecture)
     held_out = _chunks(reader, "val", config, architecture) if dataset.val else None
     grid = held_out.grid(config.val_starts) if held_out else ()
 
-    torch.manual_seed(_seed(config.seed, 0, _INIT))
-    net = ActCvae(architecture).to(device).train()
-    optimizer = _optimizer(net, config)
+    net = new_network(architecture, config).to(device)
+    optimizer = new_optimizer(net, config)
     record, step, metrics, good = TrainerRecord(), 0, dict[str, float](), "none yet"
     if last is None:
         load_backbone_weights(net.backbone, architecture.backbone_weights)
@@ -187,9 +188,9 @@ def train(
         while step < config.steps:
             started = time.perf_counter()
             batch = next(batches).to(device)
-            losses, grad_norm = _backward(net, transform, batch, config, step)
+            losses, grad_norm = backward(net, transform, batch, config, step)
             step += 1
-            _check_finite(losses, grad_norm, step, good)
+            check_finite(losses, grad_norm, step, good)
             optimizer.step()
             rate = config.batch_size / (time.perf_counter() - started)
             rates = {"lr": config.lr, "lr_backbone": config.lr_backbone, "samples_per_s": rate}
@@ -207,7 +208,7 @@ def train(
                     saved.append(keep(BEST))
             stop = interrupted.is_set()
             if due or stop:
-                trainer = TrainerState(record=record, moments=_moments(net, optimizer))
+                trainer = TrainerState(record=record, moments=moments(net, optimizer))
                 saved.append(keep(LAST, trainer))
                 good = f"{out / LAST}, of step {step}"
             if on_step is not None:
@@ -338,6 +339,14 @@ def _chunks(
     )
 
 
+def _action_names(contract: Contract) -> list[str]:
+    """One per dimension of the action; arrays that use the same names are told apart."""
+    names = [name for array in contract.action for name in array.names]
+    if len(set(names)) < len(names):
+        names = [f"{array.name}/{name}" for array in contract.action for name in array.names]
+    return names
+
+
 def _notes(dataset: DatasetRef, model: ModelConfig, *, resumed: bool) -> tuple[str, ...]:
     notes = []
     if not dataset.val:
@@ -350,88 +359,19 @@ def _notes(dataset: DatasetRef, model: ModelConfig, *, resumed: bool) -> tuple[s
     return tuple(notes)
 
 
-# --- a step -----------------------------------------------------------------------------------
-
-
-def _seed(seed: int, step: int, purpose: int) -> int:
-    """Seed of one random stream of one step, in [0, 2^63)."""
-    words = np.random.SeedSequence((seed % 2**64, step, purpose)).generate_state(1, np.uint64)
-    return int(words[0]) >> 1
-
-
-def _optimizer(net: ActCvae, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with the backbone at its own rate, as in the original."""
-    backbone = [p for name, p in net.named_parameters() if name.startswith("backbone.")]
-    others = [p for name, p in net.named_parameters() if not name.startswith("backbone.")]
-    groups = [{"params": others, "lr": config.lr}]
-    if backbone:
-        groups.append({"params": backbone, "lr": config.lr_backbone})
-    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
-
-
-def _backward(
-    net: ActCvae, transform: Transform, batch: Batch, config: TrainConfig, step: int
-) -> tuple[dict[str, float], float]:
-    """Gradients of training step `step`, clipped; the losses, and the norm before clipping."""
-    generator = torch.Generator().manual_seed(_seed(config.seed, step, _AUGMENT))
-    draws = transform.draws(len(batch.state), generator)
-    torch.manual_seed(_seed(config.seed, step, _STEP))  # dropout and style noise
-    actions_BKA = transform.action(batch.actions)
-    output = net(
-        transform.images(batch.images, draws),
-        transform.state(batch.state),
-        actions_BKA,
-        batch.is_pad,
-        transform.depth(batch.depth, draws),
-    )
-    losses = act_loss(output, actions_BKA, batch.is_pad, config.loss)
-    net.zero_grad(set_to_none=True)
-    torch.autograd.backward(losses.total)
-    norm = torch.nn.utils.clip_grad_norm_(net.parameters(), config.grad_clip or math.inf)
-    parts = (losses.total, losses.reconstruction, losses.kl, losses.is_pad, norm)
-    # One synchronisation with the device per step, for all the numbers together.
-    *values, grad_norm = torch.stack([part.detach() for part in parts]).tolist()
-    return dict(zip(("loss", "reconstruction", "kl", "is_pad"), values, strict=True)), grad_norm
-
-
-def _check_finite(losses: Mapping[str, float], grad_norm: float, step: int, good: str) -> None:
-    for name, value in {**losses, "grad_norm": grad_norm}.items():
-        if not math.isfinite(value):
-            raise ActError(
-                f"{name} is {value!r} at step {step}; the last good checkpoint is {good}",
-                hint="Lower lr, or set grad_clip, and start again or resume.",
-            )
-
-
-# --- stopping and going on --------------------------------------------------------------------
-
-
-def _moments(net: ActCvae, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
-    """AdamW's tensors by "<parameter>/<quantity>"."""
-    return {
-        f"{name}/{quantity}": tensor
-        for name, parameter in net.named_parameters()
-        for quantity, tensor in optimizer.state[parameter].items()
-    }
-
-
 def _restore(
     last: Checkpoint, net: ActCvae, optimizer: torch.optim.AdamW
 ) -> tuple[TrainerRecord, int, dict[str, float]]:
     """Bring network and optimiser to where `last` was saved."""
     trainer = load_trainer(last)
-    net.load_state_dict(load_weights(last))
-    # torch numbers the parameters group by group; the file names them.
-    parameters = dict(net.named_parameters())
-    names = {parameter: name for name, parameter in parameters.items()}
-    order = [names[p] for group in optimizer.param_groups for p in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {i: {} for i in range(len(order))}
-    for key, tensor in trainer.moments.items():
-        name, _, quantity = key.rpartition("/")
-        state[order.index(name)][quantity] = tensor
-    optimizer.load_state_dict(
-        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-    )
+    try:
+        net.load_state_dict(load_weights(last))
+    except RuntimeError as e:
+        raise StoreError(
+            f"{last.folder}: the weights do not fit the network: {e}",
+            hint="The checkpoint is of another version of the toolkit: start a new run.",
+        ) from e
+    load_moments(net, optimizer, trainer.moments)
     return trainer.record, last.step, dict(last.metrics)
 
 

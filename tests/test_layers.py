@@ -13,7 +13,7 @@ PACKAGES = ("act_data", "act_model", "cli")
 LAYERS = [  # top first; a file may import from lower rows only, or from its own room
     {"cli"},
     {"act_model.train", "act_model.evaluate", "act_model.deploy"},
-    {"act_model.validate", "act_model.run_folder"},
+    {"act_model.step", "act_model.validate", "act_model.run_folder"},
     {"act_model.policy", "act_model.robot_io"},
     {"act_model.dataset", "act_model.transforms", "act_model.checkpoint", "act_model.chunking",
      "act_model.safety"},

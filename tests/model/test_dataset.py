@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from act_data.errors import DataError, InputError
-from act_data.records import SYNC_REASON
-from act_data.types import Reason
+from act_data.interfaces import DatasetReader
+from act_data.records import SYNC_INDEX, SYNC_REASON, SYNC_SKEW, TIMESTAMP
+from act_data.store import open_dataset, open_writer
+from act_data.types import Reason, Role, StepType, Timestep
 from act_model.config import TrainConfig
 from act_model.dataset import Batch, EpisodeChunks, batch_indices, epoch_order
 from tests.model.memory_dataset import MemoryDataset, dataset_of, episode_of, schema_of
@@ -18,7 +22,7 @@ NO_CAMERA = schema_of(cameras={})
 
 
 def chunks_of(
-    dataset: MemoryDataset, *episodes: int, chunk_size: int = 5, config: TrainConfig = CONFIG
+    dataset: DatasetReader, *episodes: int, chunk_size: int = 5, config: TrainConfig = CONFIG
 ) -> EpisodeChunks:
     cameras = [f.name.removeprefix("images/") for f in dataset.schema.features if "/" in f.name]
     return EpisodeChunks(
@@ -248,3 +252,45 @@ def test_the_grid_is_spread_over_each_episode_and_never_leaves_it() -> None:
         *((1, t) for t in (0, 1, 2)),
         *((2, t) for t in (0, 3, 7, 10)),
     ]
+
+
+# --- from disk --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_store_on_disk_gives_the_batches_of_the_same_arrays_in_memory(
+    tmp_path: Path, workers: int
+) -> None:
+    schema = schema_of(depth={"top": (32, 48)})
+    memory = dataset_of(9, 6, schema=schema)
+    stored = on_disk(tmp_path / "ds.zarr", memory)
+    config = TrainConfig(batch_size=4, workers=workers)
+    expected, found = (chunks_of(d, config=config).batches() for d in (memory, stored))
+    for _ in range(8):
+        assert equal(next(found), next(expected))
+    for batches in (expected, found):
+        batches.close()
+
+
+def on_disk(path: Path, dataset: MemoryDataset) -> DatasetReader:
+    """The same episodes, written by the store and opened again."""
+    named = dataset.schema.named
+    with open_writer(path, dataset.schema, shard_frames=4) as writer:
+        for number, entry in enumerate(dataset.episodes):
+            arrays = {f.name: dataset.read(f.name, number) for f in dataset.schema.features}
+            episode = writer.episode(entry.uid)
+            for t in range(entry.length):
+                episode.record(
+                    Timestep(
+                        step_type=StepType.FIRST if t == 0 else StepType.MID,
+                        tick_ns=int(arrays[TIMESTAMP][t]),
+                        observation={f.name: arrays[f.name][t] for f in named(Role.OBSERVATION)},
+                        action={f.name: arrays[f.name][t] for f in named(Role.ACTION)},
+                        skew_ns=arrays[SYNC_SKEW][t],
+                        reason=arrays[SYNC_REASON][t],
+                        index=arrays[SYNC_INDEX][t],
+                    )
+                )
+            episode.finish(dataset.episode(entry.uid).info)
+        writer.commit([entry.uid for entry in dataset.episodes])
+    return open_dataset(path)

@@ -18,7 +18,7 @@ import torch
 
 from act_data.errors import ActError, ConflictError, DataError, InputError, NotFoundError
 from act_data.stats import compute
-from act_model import train as train_module
+from act_model import step as step_module
 from act_model.checkpoint import load, load_trainer, load_weights
 from act_model.config import AugmentConfig, TrainConfig
 from act_model.dataset import EpisodeChunks
@@ -86,12 +86,16 @@ def lines(out: Path, kind: str) -> list[dict[str, float]]:
 def test_an_overfitted_policy_follows_its_demonstration_within_two_percent(
     tmp_path: Path,
 ) -> None:
-    """With pictures and z = 0, over whole chunks, each joint against its own range."""
+    """With pictures and z = 0, over whole chunks, each joint against its own range.
+
+    A batch is the whole episode, so nothing but the style noise moves the loss from step to step:
+    the worst joint ended between 0.5 % and 1.4 % for seeds 0 to 3.
+    """
     dataset = dataset_of(24, schema=schema_of(cameras={"top": (16, 24)}))
     model = {**TINY, "hidden_dim": 64, "heads": 4, "feedforward_dim": 128, "dropout": 0.0}
     result = run(
         tmp_path / "run", dataset, model=model,
-        steps=150, batch_size=16, lr=5e-4, lr_backbone=5e-5, weight_decay=0, val_every=1000,
+        steps=100, batch_size=24, lr=5e-4, lr_backbone=5e-5, weight_decay=0, val_every=1000,
     )  # fmt: skip
     trained = load(result.last)
     net = ActCvae(trained.model)
@@ -379,7 +383,7 @@ def test_a_run_that_died_before_its_first_checkpoint_is_started_again(tmp_path: 
 def test_a_loss_that_is_no_number_stops_before_it_reaches_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = train_module.act_loss, 0
+    real, calls = step_module.act_loss, 0
 
     def seventh(*args: object) -> object:
         nonlocal calls
@@ -388,7 +392,7 @@ def test_a_loss_that_is_no_number_stops_before_it_reaches_the_weights(
         nan = losses.total * math.nan
         return dataclasses.replace(losses, total=nan) if calls == 7 else losses
 
-    monkeypatch.setattr(train_module, "act_loss", seventh)
+    monkeypatch.setattr(step_module, "act_loss", seventh)
     with pytest.raises(ActError, match=r"loss is nan at step 7; .*last, of step 4"):
         run(tmp_path / "run")
     assert all(torch.isfinite(w).all() for w in weights(tmp_path / "run" / "last").values())
