@@ -17,8 +17,8 @@ _SUFFIXES: dict[str, Kind] = {".bag": "ros1", ".db3": "db3", ".mcap": "mcap"}
 _METADATA = "metadata.yaml"
 _SPLIT = re.compile(r"(?P<prefix>.+)_(?P<number>\d+)")
 
-# A recorder opens the next split within milliseconds (2 to 5 ms in real recordings, 23 ms between
-# slow topics); a person needs seconds to start the next demonstration. ROS 1's recorder stamps in
+# A recorder opens the next split within milliseconds (0.4 to 5 ms in real recordings of both ROS
+# versions); a person needs seconds to start the next demonstration. ROS 1's recorder stamps in
 # several threads, so the first stamps of a split may lie just before the last of the one before.
 _MAX_GAP_NS = 500 * NS_PER_MS
 _MAX_OVERLAP_NS = 10 * NS_PER_MS
