@@ -42,21 +42,6 @@ def preset_names() -> tuple[str, ...]:
 
 
 def preset_text(name: str) -> str:
-    """The YAML of the preset `name`, to start an own one from.
-
-    Raises:
-        NotFoundError: There is no such preset.
-    """
-    if name not in preset_names():
-        near = get_close_matches(name, preset_names(), n=1)
-        raise NotFoundError(
-            f"no robot preset {name!r}",
-            hint=f"Did you mean {near[0]!r}?" if near else f"Use: {', '.join(preset_names())}.",
-        )
-    return (resources.files("act_schemas.presets") / f"{name}.yaml").read_text()
-
-
-def preset_text(name: str) -> str:
     """The YAML file of a preset, comments included: something to start an own one from.
 
     Raises:
