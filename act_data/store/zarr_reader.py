@@ -12,7 +12,6 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ from act_data.store import frames, layout, shards
 from act_data.store.files import open_regular, sync_folder, write_whole, writing
 from act_data.store.zarr_records import (
     dump,
-    read_document,
+    foreign_array,
     read_episode,
     read_root,
     read_stats,
@@ -149,7 +148,7 @@ class ZarrReader:
                 f"({entry.uid!r} in {str(self._path)!r})"
             )
         if spec.name not in self._foreign:
-            self._foreign[spec.name] = self._foreign_document(spec)
+            self._foreign[spec.name] = foreign_array(self._root, spec, self._shard_frames)
         foreign = self._foreign[spec.name]
         if foreign is not None:
             return self._read_foreign(spec, foreign, episode, start, stop)
@@ -260,22 +259,6 @@ class ZarrReader:
         )
 
     # --- chains of other programs -------------------------------------------------------------
-
-    def _foreign_document(self, spec: Feature) -> layout.Document | None:
-        """The document of `spec` when its codecs are not ours; None when they are."""
-        key = layout.array_key(spec)
-        document = read_document(self._root, key)
-        wanted = layout.array(spec, self._shard_frames, 0)
-        for entry in ("data_type", "chunk_grid", "chunk_key_encoding"):
-            if document.get(entry) != wanted[entry]:
-                raise StoreError(
-                    f"{str(Path(self._root, key))!r} is damaged: its {entry} is "
-                    f"{document.get(entry)!r}, not {wanted[entry]!r}"
-                )
-        shape: Any = document.get("shape")
-        if not isinstance(shape, list) or shape[1:] != wanted["shape"][1:]:
-            raise StoreError(f"{str(Path(self._root, key))!r} is damaged: its shape is {shape!r}")
-        return None if document.get("codecs") == wanted["codecs"] else document
 
     def _read_foreign(
         self, spec: Feature, document: layout.Document, episode: int, start: int, stop: int

@@ -16,6 +16,7 @@ from act_data.records import (
     FORMAT_VERSION,
     DatasetSchema,
     EpisodeRecord,
+    Feature,
     Record,
     StatsRecord,
     VersionRecord,
@@ -135,6 +136,27 @@ def read_stats(root: str, number: int) -> StatsRecord | None:
     if not Path(root, key).exists():
         return None
     return _read(StatsRecord, root, key, "act_stats")
+
+
+def foreign_array(root: str, spec: Feature, shard_frames: int) -> layout.Document | None:
+    """The document of `spec` when its codecs are not ours; None when they are.
+
+    Raises:
+        StoreError: It is missing, damaged, or of another array.
+    """
+    key = layout.array_key(spec)
+    where = repr(str(Path(root, key)))
+    document = read_document(root, key)
+    wanted = layout.array(spec, shard_frames, 0)
+    for entry in ("data_type", "chunk_grid", "chunk_key_encoding"):
+        if document.get(entry) != wanted[entry]:
+            raise StoreError(
+                f"{where} is damaged: its {entry} is {document.get(entry)!r}, not {wanted[entry]!r}"
+            )
+    shape: Any = document.get("shape")
+    if not isinstance(shape, list) or shape[1:] != wanted["shape"][1:]:
+        raise StoreError(f"{where} is damaged: its shape is {shape!r}")
+    return None if document.get("codecs") == wanted["codecs"] else document
 
 
 def episode_uids(root: str) -> list[str]:

@@ -8,9 +8,7 @@ writer.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -28,21 +26,19 @@ from act_data.records import (
     EpisodeInfo,
     EpisodeRecord,
     Feature,
-    FileDigest,
     VersionRecord,
 )
 from act_data.store import layout, splits
 from act_data.store.differences import differences
-from act_data.store.files import make_folders, sync_folder, write_whole, writing
+from act_data.store.files import writing
 from act_data.store.hashing import content_hash
 from act_data.store.zarr_episode import SYNC, Shards, ZarrEpisode
+from act_data.store.zarr_folder import ZarrFolder
 from act_data.store.zarr_records import (
     MAX_SHARD_FRAMES,
     Head,
     RootRecord,
-    dump,
     episode_uids,
-    meta_chunks,
     read_document,
     read_episode,
     read_root,
@@ -64,27 +60,28 @@ class ZarrWriter:
         if not 1 <= shard_frames <= MAX_SHARD_FRAMES:
             raise InputError(f"shard_frames is {shard_frames!r}", hint="Use 1 to 1048576.")
         self._path = path
-        self._root = Path(os.path.realpath(path))
-        self._scratch = self._root.with_name(f".{self._root.name}.partial")
         self._schema = schema
         self._current: ZarrEpisode | None = None
         self._version: VersionRecord | None = None
         self._durable: dict[str, EpisodeRecord] = {}
-        self._record = RootRecord(
-            dataset_uid=uuid.uuid4().hex,
-            name=self._root.stem,
-            created_by=_program(),
-            dataset_schema=schema,
-            shard_frames=shard_frames,
-            next_shard=0,
-            head=Head(version=0),
+        root = Path(os.path.realpath(path))
+        self._folder = ZarrFolder(
+            root,
+            RootRecord(
+                dataset_uid=uuid.uuid4().hex,
+                name=root.stem,
+                created_by=_program(),
+                dataset_schema=schema,
+                shard_frames=shard_frames,
+                next_shard=0,
+                head=Head(version=0),
+            ),
         )
-        with writing(self._root.parent, 0):
-            self._root.parent.mkdir(parents=True, exist_ok=True)
+        with writing(root.parent, 0):
+            root.parent.mkdir(parents=True, exist_ok=True)
         self._lock = self._locked()
         try:
-            with writing(self._scratch, 0):
-                shutil.rmtree(self._scratch, ignore_errors=True)
+            self._folder.clear_scratch()
             self._exists = self._occupied()
             if self._exists:
                 self._continue()
@@ -121,10 +118,9 @@ class ZarrWriter:
             )
         if self._current is not None and self._current.open:
             raise ConflictError(f"episode {self._current.uid!r} is still open")
-        with writing(self._scratch, 0):
-            self._scratch.mkdir(exist_ok=True)
+        frames = self._folder.record.shard_frames
         self._current = ZarrEpisode(
-            uid, self._schema, self._record.shard_frames, self._scratch, self._keep
+            uid, self._schema, frames, self._folder.make_scratch(), self._keep
         )
         return self._current
 
@@ -159,7 +155,7 @@ class ZarrWriter:
             )
         ]
         episodes = (*parent, *entries)
-        number = self._record.head.version + 1
+        number = self._folder.record.head.version + 1
         version = VersionRecord(
             number=number,
             parent=number - 1 or None,
@@ -168,7 +164,9 @@ class ZarrWriter:
             episodes=episodes,
             content_hash=content_hash(self._schema, episodes),
         )
-        self._publish(version)
+        update = {"next_shard": self._next_shard(), "head": Head(version=number)}
+        self._folder.publish(version, self._folder.record.model_copy(update=update))
+        self._version = version
         return version
 
     def __enter__(self) -> Self:
@@ -182,13 +180,14 @@ class ZarrWriter:
     ) -> None:
         if self._current is not None:
             self._current.discard()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._folder.clear_scratch()
         self._lock.release()
 
     # --- continuing what is there -------------------------------------------------------------
 
     def _locked(self) -> filelock.BaseFileLock:
-        lock = filelock.FileLock(self._root.with_name(f".{self._root.name}.lock"))
+        root = self._folder.path
+        lock = filelock.FileLock(root.with_name(f".{root.name}.lock"))
         with writing(Path(lock.lock_file), 0):
             try:
                 lock.acquire(timeout=0)
@@ -201,16 +200,17 @@ class ZarrWriter:
         return lock
 
     def _occupied(self) -> bool:
-        if not os.path.lexists(self._root):
+        root = self._folder.path
+        if not os.path.lexists(root):
             return False
-        if not self._root.is_dir():
+        if not root.is_dir():
             raise ConflictError(f"{str(self._path)!r} is a file", hint="Pick another path.")
-        with os.scandir(self._root) as entries:
+        with os.scandir(root) as entries:
             return any(True for _ in entries)
 
     def _continue(self) -> None:
-        root = str(self._root)
-        if not (self._root / "zarr.json").exists():
+        root = str(self._folder.path)
+        if not (self._folder.path / "zarr.json").exists():
             raise ConflictError(
                 f"{str(self._path)!r} exists and is not an act-zarr dataset",
                 hint="Pick another path.",
@@ -221,42 +221,28 @@ class ZarrWriter:
                 f"{str(self._path)!r} is a zarr group of another program",
                 hint="Pick another path.",
             )
-        self._record = read_root(root)
-        differing = differences(self._record.dataset_schema, self._schema)
+        record = self._folder.record = read_root(root)
+        differing = differences(record.dataset_schema, self._schema)
         if differing:
             raise ConflictError(
                 f"{str(self._path)!r} holds episodes of another schema: " + "; ".join(differing),
                 hint="Ingest with the same robot and codec, or into another path.",
             )
-        number, frames = self._record.head.version, self._record.shard_frames
+        number, frames = record.head.version, record.shard_frames
         self._version = read_version(root, number, frames) if number else None
         self._durable = {uid: read_episode(root, uid, frames) for uid in episode_uids(root)}
-        self._remove_leftovers()
-        self._describe_arrays(self._record.rows)
+        self._folder.remove_leftovers(self._durable.values())
+        self._folder.describe_arrays(record.rows)
         if self._version is not None:
-            self._describe_version(self._version)
+            self._folder.describe_version(self._version)
 
-    def _remove_leftovers(self) -> None:
-        """Delete shards that a killed writer moved in for an episode that it never finished."""
-        kept = {key for record in self._durable.values() for key in record.files}
-        for feature in self._schema.features:
-            folder = self._root / "data" / feature.name / "c"
-            for entry in os.scandir(folder) if folder.is_dir() else ():
-                if not entry.name.isdecimal() or int(entry.name) < self._record.next_shard:
-                    continue
-                if layout.chunk_key(feature, int(entry.name)) not in kept:
-                    if entry.is_dir(follow_symlinks=False):
-                        shutil.rmtree(entry.path)
-                    else:
-                        Path(entry.path).unlink()
-
-    # --- finishing an episode -----------------------------------------------------------------
+    # --- finishing and checking episodes ------------------------------------------------------
 
     def _next_shard(self) -> int:
         """The first shard that belongs to nobody: after all finished episodes."""
-        frames = self._record.shard_frames
+        frames = self._folder.record.shard_frames
         ends = [layout.shards_of(r.start, r.length, frames).stop for r in self._durable.values()]
-        return max([self._record.next_shard, *ends])
+        return max([self._folder.record.next_shard, *ends])
 
     def _keep(
         self,
@@ -268,115 +254,32 @@ class ZarrWriter:
     ) -> EpisodeRecord:
         """Move the shards of an episode to their places and write its record: now it is durable."""
         if not self._exists:
-            self._create()
+            self._folder.create()
+            self._exists = True
         first = self._next_shard()
-        files: dict[str, FileDigest] = {}
-        with contextlib.ExitStack() as undo:
-            for feature, shards in arrays:
-                for number, (scratch, file) in enumerate(shards, first):
-                    key = layout.chunk_key(feature, number)
-                    target = self._root / key
-                    make_folders(self._root, target.parent)
-                    with writing(target, file.bytes):
-                        scratch.replace(target)
-                    undo.callback(target.unlink, missing_ok=True)
-                    files[key] = file
-            for folder in sorted({(self._root / key).parent for key in files}):
-                with writing(folder, 0):
-                    sync_folder(folder)
+        with self._folder.moved_in(first, arrays) as files:
             record = EpisodeRecord(
                 uid=uid,
-                start=first * self._record.shard_frames,
+                start=first * self._folder.record.shard_frames,
                 length=length,
                 hash=digest,
                 files=files,
                 info=info,
                 created=_now(),
             )
-            self._write(layout.episode_key(uid), layout.group(act_episode=dump(record)))
-            undo.pop_all()
+            self._folder.write_episode(record)
         self._durable[uid] = record
         return record
 
-    def _create(self) -> None:
-        """Make the dataset without any episode: built aside, then renamed into place."""
-        fresh = self._scratch / "new"
-        documents = {key: layout.group() for key in layout.group_keys(self._schema)}
-        for feature in self._schema.features:
-            documents[layout.array_key(feature)] = self._array_document(feature, 0)
-        for name in layout.META:
-            documents[f"meta/{name}/zarr.json"] = layout.meta_array(name, 0, 0)
-        documents["zarr.json"] = layout.group(act=dump(self._record))
-        with writing(self._root, 0):
-            fresh.mkdir()
-            for key, document in documents.items():
-                write_whole(fresh, key, layout.render(document), self._scratch / "document")
-            fresh.replace(self._root)
-            sync_folder(self._root.parent)
-        self._exists = True
-
-    # --- publishing a version -----------------------------------------------------------------
-
     def _check_files(self, record: EpisodeRecord) -> None:
         for key, file in record.files.items():
-            target = self._root / key
+            target = self._folder.path / key
             if not target.is_file() or target.stat().st_size != file.bytes:
                 raise StoreError(
                     f"episode {record.uid!r} cannot be committed: {str(target)!r} is missing or "
                     f"does not have its {file.bytes} bytes",
-                    hint=f"Delete the folder {str(self._root / 'episodes' / record.uid)!r} and "
-                    "ingest that episode again.",
+                    hint=f"Delete its folder 'episodes/{record.uid}' and ingest that one again.",
                 )
-
-    def _publish(self, version: VersionRecord) -> None:
-        root = self._record.model_copy(
-            update={"next_shard": self._next_shard(), "head": Head(version=version.number)}
-        )
-        self._describe_arrays(root.rows)
-        self._write(layout.version_key(version.number), layout.group(act_version=dump(version)))
-        self._write("zarr.json", layout.group(act=dump(root)))  # the moment it becomes visible
-        self._record, self._version = root, version
-        # For people who only have zarr; if the disk is full now, the next writer makes up for it.
-        with contextlib.suppress(StoreError):
-            self._describe_version(version)
-
-    def _array_document(self, feature: Feature, rows: int) -> layout.Document:
-        return layout.array(feature, self._record.shard_frames, rows)
-
-    def _describe_arrays(self, rows: int) -> None:
-        """Give all array documents `rows` rows."""
-        for feature in self._schema.features:
-            key = layout.array_key(feature)
-            document = read_document(str(self._root), key)
-            wanted = self._array_document(feature, rows)
-            if document == wanted:
-                continue
-            if {**document, "shape": wanted["shape"]} != wanted:
-                raise StoreError(
-                    f"{str(self._root / key)!r} was changed by another program",
-                    hint="Nothing can be appended to this dataset; it may still be read.",
-                )
-            self._write(key, wanted)
-
-    def _describe_version(self, version: VersionRecord) -> None:
-        """Make the meta arrays say where the episodes of `version` lie."""
-        columns = {
-            "episode_start": [e.start for e in version.episodes],
-            "episode_length": [e.length for e in version.episodes],
-        }
-        for name, values in columns.items():
-            for chunk, data in enumerate(meta_chunks(values)):
-                write_whole(self._root, f"meta/{name}/c/{chunk}", data, self._scratch_file())
-            document = layout.meta_array(name, len(values), version.number)
-            self._write(f"meta/{name}/zarr.json", document)
-
-    def _write(self, key: str, document: layout.Document) -> None:
-        write_whole(self._root, key, layout.render(document), self._scratch_file())
-
-    def _scratch_file(self) -> Path:
-        with writing(self._scratch, 0):
-            self._scratch.mkdir(exist_ok=True)
-        return self._scratch / "document"
 
 
 def _now() -> str:
