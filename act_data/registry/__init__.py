@@ -15,15 +15,29 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from act_data.errors import ConflictError, InputError, NotFoundError, StoreError
+from act_data.errors import InputError, NotFoundError, StoreError
 from act_data.interfaces import DatasetReader
-from act_data.records import Record
 from act_data.registry.database import default_file, is_damaged, set_aside, transaction
+from act_data.registry.rows import (
+    LATEST,
+    RegisteredDataset,
+    RegisteredVersion,
+    compare,
+    dataset_of,
+    register,
+    versions_of,
+)
 from act_data.store import open_dataset
 
-LATEST = "latest"
+__all__ = [
+    "RegisteredDataset",
+    "RegisteredVersion",
+    "Registry",
+    "Resolved",
+    "TrainedOn",
+    "find_datasets",
+]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _EPISODE_FILE = re.compile(r"episode_\d+\.hdf5")
 
 
@@ -35,34 +49,6 @@ class Resolved:
     path: Path
     version: int
     content_hash: str
-
-
-class RegisteredVersion(Record):
-    """One version of a registered dataset."""
-
-    number: int
-    content_hash: str
-    episodes: int
-    frames: int
-    created: str
-
-
-class RegisteredDataset(Record):
-    """One dataset of the registry.
-
-    Attributes:
-        path: Where it lay when it was registered last.
-        created: When its first registered version was made.
-        versions: Ascending.
-    """
-
-    name: str
-    uid: str
-    path: str
-    robot: str
-    fps: float
-    created: str
-    versions: tuple[RegisteredVersion, ...]
 
 
 class TrainedOn(Protocol):
@@ -109,7 +95,7 @@ class Registry:
             StoreError: A version's content is not what was registered under its number.
         """
         with transaction(self.file) as db:
-            return _register(db, reader, name)
+            return register(db, reader, name)
 
     def resolve(self, ref: str) -> Resolved:
         """The dataset that `ref` means, after its content hash was compared.
@@ -145,25 +131,25 @@ class Registry:
                 f"(uid {reader.uid!r}, registered {row['uid']!r})",
                 hint=f"`act-data rebuild {path}` registers what lies there now.",
             )
-        _compare(reader, target, wanted["content_hash"])
+        compare(reader, target, wanted["content_hash"])
         return _resolved(target, reader)
 
     def _resolve_path(self, path: Path, version: int | None) -> Resolved:
         reader = open_dataset(path, version)
         with transaction(self.file) as db:
             row = db.execute("SELECT * FROM dataset WHERE uid = ?", (reader.uid,)).fetchone()
-            known = {} if row is None else _versions(db, row["id"])
+            known = {} if row is None else versions_of(db, row["id"])
         if row is None:
             return _resolved(path.stem, reader)
         if reader.version.number in known:
-            _compare(reader, row["name"], known[reader.version.number]["content_hash"])
+            compare(reader, row["name"], known[reader.version.number]["content_hash"])
         return _resolved(row["name"], reader)
 
     def datasets(self) -> list[RegisteredDataset]:
         """All datasets by name."""
         with transaction(self.file) as db:
             rows = db.execute("SELECT * FROM dataset ORDER BY name").fetchall()
-            return [_dataset(db, row) for row in rows]
+            return [dataset_of(db, row) for row in rows]
 
     def show(self, name: str) -> RegisteredDataset:
         """The dataset called `name`.
@@ -175,7 +161,7 @@ class Registry:
             row = db.execute("SELECT * FROM dataset WHERE name = ?", (name,)).fetchone()
             if row is None:
                 raise _unknown(db, name)
-            return _dataset(db, row)
+            return dataset_of(db, row)
 
     def rebuild(self, paths: Sequence[Path]) -> list[str]:
         """Read everything again from the stores, and trust what lies there now.
@@ -209,7 +195,7 @@ class Registry:
                     readers.setdefault(reader.uid, reader)
             # Known names first, so that no newcomer takes one.
             for reader in sorted(readers.values(), key=lambda r: r.uid not in names):
-                _register(db, reader, names.get(reader.uid))
+                register(db, reader, names.get(reader.uid))
             rows = db.execute("SELECT name FROM dataset ORDER BY name").fetchall()
             return [row["name"] for row in rows]
 
@@ -261,70 +247,7 @@ def _search(path: Path) -> Iterator[Path]:
                 yield from _search(entry)
 
 
-# --- inside one transaction -------------------------------------------------------------------
-
-
-def _register(db: sqlite3.Connection, reader: DatasetReader, name: str | None) -> str:
-    uri = str(reader.path.absolute())
-    row = db.execute("SELECT * FROM dataset WHERE uid = ?", (reader.uid,)).fetchone()
-    db.execute("DELETE FROM dataset WHERE uri = ? AND uid != ?", (uri, reader.uid))
-    known = {} if row is None else _versions(db, row["id"])
-    current = reader.version
-    if current.number in known:
-        _compare(reader, row["name"], known[current.number]["content_hash"])
-    versions = {
-        n: current if n == current.number else open_dataset(reader.path, n).version
-        for n in range(1, current.number + 1)
-        if n not in known
-    }
-    if row is None:
-        chosen = _checked(db, name) if name is not None else _free_name(db, reader.path.stem)
-        cursor = db.execute(
-            "INSERT INTO dataset(name, uid, uri, robot, fps, created) VALUES (?, ?, ?, ?, ?, ?)",
-            (chosen, reader.uid, uri, reader.schema.robot, reader.schema.fps, versions[1].created),
-        )
-        key = cursor.lastrowid
-    else:
-        chosen, key = row["name"], row["id"]
-        if name is not None and name != chosen:
-            chosen = _checked(db, name)
-        db.execute("UPDATE dataset SET name = ?, uri = ? WHERE id = ?", (chosen, uri, key))
-    for number, version in versions.items():
-        frames = sum(episode.length for episode in version.episodes)
-        db.execute(
-            "INSERT INTO version(dataset, n, content_hash, episodes, frames, created)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (key, number, version.content_hash, len(version.episodes), frames, version.created),
-        )
-    db.execute(
-        "INSERT OR REPLACE INTO alias(dataset, name, n)"
-        " SELECT ?, ?, max(n) FROM version WHERE dataset = ?",
-        (key, LATEST, key),
-    )
-    return str(chosen)
-
-
-def _checked(db: sqlite3.Connection, name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise InputError(
-            f"{name!r} cannot be the name of a dataset",
-            hint="Use letters, digits, '.', '_' and '-', with a letter or digit first.",
-        )
-    if db.execute("SELECT 1 FROM dataset WHERE name = ?", (name,)).fetchone():
-        raise ConflictError(
-            f"the name {name!r} belongs to another dataset", hint="Choose another name."
-        )
-    return name
-
-
-def _free_name(db: sqlite3.Connection, stem: str) -> str:
-    base = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-") or "dataset"
-    taken = {row["name"] for row in db.execute("SELECT name FROM dataset")}
-    name, number = base, 1
-    while name in taken:
-        number += 1
-        name = f"{base}-{number}"
-    return name
+# --- references ---------------------------------------------------------------------------------
 
 
 def _split(ref: str) -> tuple[str, str]:
@@ -343,13 +266,8 @@ def _split(ref: str) -> tuple[str, str]:
     return target, digits
 
 
-def _versions(db: sqlite3.Connection, key: int) -> dict[int, sqlite3.Row]:
-    rows = db.execute("SELECT * FROM version WHERE dataset = ? ORDER BY n", (key,))
-    return {row["n"]: row for row in rows}
-
-
 def _wanted(db: sqlite3.Connection, row: sqlite3.Row, version: str) -> sqlite3.Row:
-    known = _versions(db, row["id"])
+    known = versions_of(db, row["id"])
     if version == LATEST:
         alias = "SELECT n FROM alias WHERE dataset = ? AND name = ?"
         number = db.execute(alias, (row["id"], LATEST)).fetchone()["n"]
@@ -364,44 +282,12 @@ def _wanted(db: sqlite3.Connection, row: sqlite3.Row, version: str) -> sqlite3.R
     return found
 
 
-def _compare(reader: DatasetReader, name: str, registered: str) -> None:
-    found = reader.version.content_hash
-    if found != registered:
-        raise StoreError(
-            f"{reader.path} no longer matches {name}@{reader.version.number}: "
-            f"its content hash is {found!r}, registered was {registered!r}",
-            hint=f"If the change was meant: `act-data rebuild {reader.path}`.",
-        )
-
-
 def _resolved(name: str, reader: DatasetReader) -> Resolved:
     return Resolved(
         name=name,
         path=reader.path,
         version=reader.version.number,
         content_hash=reader.version.content_hash,
-    )
-
-
-def _dataset(db: sqlite3.Connection, row: sqlite3.Row) -> RegisteredDataset:
-    versions = tuple(
-        RegisteredVersion(
-            number=v["n"],
-            content_hash=v["content_hash"],
-            episodes=v["episodes"],
-            frames=v["frames"],
-            created=v["created"],
-        )
-        for v in _versions(db, row["id"]).values()
-    )
-    return RegisteredDataset(
-        name=row["name"],
-        uid=row["uid"],
-        path=row["uri"],
-        robot=row["robot"],
-        fps=row["fps"],
-        created=row["created"],
-        versions=versions,
     )
 
 
