@@ -36,6 +36,7 @@ _UNREADABLE: tuple[type[Exception], ...] = (SyntaxError, *_UNFIT)
 _MAX_DEFINITION_BYTES = 2**20
 _TYPE_NAME = re.compile(r"[A-Za-z]\w*(/[A-Za-z]\w*)+", re.ASCII)
 _FIELD_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_IDL_INCLUDE = re.compile(r"^[ \t]*#.*$", re.MULTILINE)  # rosbags' grammar has no preprocessor
 _IDL_PART = re.compile(r"^={80}\nIDL: .*\n", re.MULTILINE)
 
 
@@ -103,7 +104,7 @@ def _own(definition: Definition, name: str) -> Typestore:
     if definition.format == "msg":
         types.update(get_types_from_msg(definition.text, name))
     else:
-        for text in _IDL_PART.split(definition.text):
+        for text in _IDL_PART.split(_IDL_INCLUDE.sub("", definition.text)):
             if text.strip():
                 types.update(get_types_from_idl(text))
     if name not in types:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import struct
 import tracemalloc
 from contextlib import closing
 from pathlib import Path
@@ -297,6 +298,30 @@ def test_ros_1_messages_in_an_mcap_file_are_read_as_ros_1(tmp_path: Path) -> Non
         (raw,) = source.messages(["/joints"])
         assert (raw.encoding, raw.stamp_ns, raw.seq) == ("ros1", 9, 4)
         assert source.deserialize(raw).position.tolist() == [1.0]
+
+
+def test_a_type_defined_in_idl_is_decoded(tmp_path: Path) -> None:
+    line = "=" * 80
+    text = (
+        f"{line}\nIDL: own_msgs/msg/Grip\n"
+        '#include "own_msgs/msg/Finger.idl"\n'
+        "module own_msgs { module msg { struct Grip {\n"
+        "  own_msgs::msg::Finger finger;\n  sequence<double> force; }; }; };\n"
+        f"{line}\nIDL: own_msgs/msg/Finger\n"
+        "module own_msgs { module msg { struct Finger { double width; }; }; };\n"
+    )
+    path = tmp_path / "a.mcap"
+    with path.open("wb") as file:
+        writer = Writer(file)
+        writer.start(profile="ros2")
+        schema = writer.register_schema("own_msgs/msg/Grip", "ros2idl", text.encode())
+        payload = b"\x00\x01\x00\x00" + struct.pack("<dI4xd", 0.25, 1, 1.5)
+        writer.add_message(writer.register_channel("/grip", "cdr", schema), MS, payload, MS)
+        writer.finish()
+    with opened(path) as source:
+        (raw,) = source.messages(["/grip"])
+        grip = source.deserialize(raw)
+        assert (grip.finger.width, grip.force.tolist()) == (0.25, [1.5])
 
 
 @pytest.mark.parametrize("name", ["a/msg/B:\n    import os", "a/msg/B\nint32 x", "../../x", ""])
