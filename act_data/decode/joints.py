@@ -49,7 +49,9 @@ class JointDecoder:
                 f"{self._count} joints are wanted: {', '.join(self.names) or 'as first seen'}",
                 hint="Correct the joints in the preset.",
             )
-        with np.errstate(over="ignore"):  # becomes infinite, which is found and masked later
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # becomes infinite, which is found and masked later
             return values.astype(np.float32)
 
     def _find(self, listed: list[str], where: str) -> NDArray[np.intp]:

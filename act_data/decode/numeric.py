@@ -61,7 +61,9 @@ class NumericDecoder:
             joined = _within_range(joined, message)
         if not joined.size:
             return None
-        with np.errstate(over="ignore"):  # becomes infinite, which is found and masked later
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # becomes infinite, which is found and masked later
             return joined.astype(np.float32)
 
     def _check_orientation(self, message: Any, where: str) -> None:
@@ -134,7 +136,8 @@ def _numbers(value: Any, path: str, where: str) -> float | NDArray[np.float64]:
         if not array.size:
             return np.empty(0)
         if array.dtype.kind in "biuf":
-            return array.astype(np.float64).reshape(-1)
+            with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+                return array.astype(np.float64).reshape(-1)
     shown = f"a message with {', '.join(fields)}" if fields else type(value).__name__
     raise DataError(
         f"{where}: field {path!r} is {shown}", hint="Extend the path until it ends at numbers."

@@ -119,6 +119,13 @@ def test_float_metres_become_millimetres_and_the_unknown_becomes_zero() -> None:
     assert value.dtype == np.uint16
 
 
+SIGNALLING = np.array([[0x7FA00000, 0x3F800000]], "<u4").view("<f4")  # a NaN that traps, and 1.0
+
+
+def test_a_signalling_nan_is_unknown_without_a_warning() -> None:
+    np.testing.assert_array_equal(depth()(IMAGE, image(SIGNALLING, "32FC1")), [[0, 1000]])
+
+
 @pytest.mark.parametrize(
     ("encoding", "order"),
     [("yuv422", "uyvy"), ("uyvy", "uyvy"), ("yuv422_yuy2", "yuyv"), ("yuyv", "yuyv")],

@@ -204,6 +204,14 @@ def test_a_number_that_float32_cannot_hold_becomes_infinite_without_a_warning() 
     np.testing.assert_array_equal(value, [np.inf])
 
 
+def test_a_signalling_nan_is_a_nan_without_a_warning() -> None:
+    data = np.array([0x7FA00000, 0x3F800000], "<u4").view("<f4")
+    msg = message(ROS1, "std_msgs/msg/Float32MultiArray", {})
+    msg.data = data
+    value = numbers(StreamKind.MULTI_ARRAY)("std_msgs/msg/Float32MultiArray", msg)
+    assert np.isnan(value).tolist() == [True, False]
+
+
 def test_an_imu_without_orientation_says_so() -> None:
     covariance = np.array([-1.0, *[0.0] * 8])
     msg = message(ROS1, "sensor_msgs/msg/Imu", {**IMU, "orientation_covariance": covariance})
