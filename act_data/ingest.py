@@ -59,7 +59,8 @@ class IngestSettings(Record):
         sync: One policy for every stream.
         latency_ms: How long a tick may wait for a late sample (L of the synchronizer).
         gap: What to do at a run of invalid ticks longer than `max_gap_s`.
-        codec: How pictures are stored; depth is always lossless.
+        codec: How pictures are stored; by default "jpeg" in zarr, and "raw" in HDF5 as ALOHA has
+            it. Depth is always lossless.
         shard_frames: Frames per file; changes files, not content.
     """
 
@@ -71,7 +72,7 @@ class IngestSettings(Record):
     latency_ms: float = Field(250.0, ge=0)
     gap: GapPolicy = GapPolicy.MASK
     max_gap_s: float = Field(0.5, ge=0)
-    codec: Codec = "jpeg"
+    codec: Codec | None = None
     quality: int = Field(95, ge=1, le=100)
     shard_frames: int = Field(512, ge=1)
     task: str = ""
@@ -320,12 +321,13 @@ class _Run:
         self, recording: Recording, job: str, first: Timestep, view: Observation
     ) -> _Episode:
         if self._writer is None:
+            zarr = self._out.suffix == ".zarr"
             schema = schema_of(
                 self._robot,
                 first,
                 view.observer.columns,
-                codec=self._settings.codec,
-                depth_codec="blosc",
+                codec=self._settings.codec or ("jpeg" if zarr else "raw"),
+                depth_codec="blosc" if zarr else "raw",
                 quality=self._settings.quality,
             )
             self._writer = self._close.enter_context(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from act_data.check import open_ref
-from act_data.errors import InputError, NotFoundError
+from act_data.errors import ActError, InputError, NotFoundError
 from act_data.interfaces import DatasetReader
 from act_data.records import Record
 from act_data.registry import Registry
@@ -51,12 +51,17 @@ class DeployRequest(Record):
 
 
 class Deployment(Record):
-    """A rollout and what it was made of."""
+    """A rollout and what it was made of.
+
+    Attributes:
+        held_out: The policy was not trained on `source`; None when its dataset is gone, and with
+            it the answer.
+    """
 
     checkpoint: str
     step: int
     source: str
-    held_out: bool
+    held_out: bool | None
     rollout: RolloutReport
 
 
@@ -127,8 +132,8 @@ def dataset_of(trained_on: DatasetRef) -> DatasetReader:
 
 
 @contextmanager
-def _robot(request: DeployRequest, policy: Policy) -> Iterator[tuple[RobotIO, str, bool]]:
-    """The robot, its name for people, and whether the policy has never seen that recording."""
+def _robot(request: DeployRequest, policy: Policy) -> Iterator[tuple[RobotIO, str, bool | None]]:
+    """The robot, its name for people, and whether the policy was not trained on it, if known."""
     if request.source is not None and _is_bag(request.source):
         recordings = find_recordings([Path(request.source)])
         if len(recordings) != 1:
@@ -138,7 +143,8 @@ def _robot(request: DeployRequest, policy: Policy) -> Iterator[tuple[RobotIO, st
             )
         robot = load_robot(request.robot or policy.contract.robot)
         with open_recording(recordings[0]) as source:
-            yield BagRobot(source, robot, policy.contract), request.source, False
+            unseen = _unseen(source.record(()).sha256, policy.checkpoint.dataset)
+            yield BagRobot(source, robot, policy.contract), request.source, unseen
         return
     trained_on = policy.checkpoint.dataset
     if request.source is None:
@@ -149,6 +155,16 @@ def _robot(request: DeployRequest, policy: Policy) -> Iterator[tuple[RobotIO, st
         number = _first_held_out(reader, trained_on) if chosen is None else chosen
     held_out = reader.episodes[number].uid not in trained_on.train
     yield DatasetRobot(reader, number, policy.contract), f"{reader.path}#{number}", held_out
+
+
+def _unseen(bag_sha256: str, trained_on: DatasetRef) -> bool | None:
+    """Whether no training episode was made from that recording."""
+    try:
+        reader = dataset_of(trained_on)
+    except ActError:
+        return None
+    sources = {reader.episode(uid).info.source.sha256 for uid in trained_on.train}
+    return bag_sha256 not in sources
 
 
 def _first_held_out(reader: DatasetReader, trained_on: DatasetRef) -> int:

@@ -124,7 +124,9 @@ def train(
         resume=request.resume,
         on_step=on_step,
     )
-    Registry().register_checkpoint(result.checkpoint, result.dataset, step=result.steps)
+    Registry().register_checkpoint(
+        result.checkpoint, result.dataset, step=result.best_step or result.steps
+    )
     return _train_report(out, result)
 
 

@@ -57,8 +57,9 @@ def ingest(
     ] = "mask",
     max_gap_s: Annotated[float, typer.Option(min=0, help="Seconds, for --gap.")] = 0.5,
     codec: Annotated[
-        Literal["jpeg", "zstd", "blosc", "raw"], typer.Option(help="How pictures are stored.")
-    ] = "jpeg",
+        Literal["jpeg", "zstd", "blosc", "raw"] | None,
+        typer.Option(help="How pictures are stored [jpeg; HDF5: raw]."),
+    ] = None,
     quality: Annotated[int, typer.Option(min=1, max=100, help="For --codec jpeg.")] = 95,
     task: Annotated[str, typer.Option(help="What was demonstrated.")] = "",
     operator: Annotated[str, typer.Option(help="Who demonstrated it.")] = "",

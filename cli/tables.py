@@ -186,10 +186,15 @@ def train_report(report: TrainReport) -> None:
 def deployment(result: Deployment) -> None:
     """How a rollout went: time, then every joint against the demonstrator."""
     r = result.rollout
-    seen = "held out of training" if result.held_out else "NOT held out of training"
+    seen: dict[bool | None, str] = {
+        True: "held out of training",
+        False: "NOT held out of training",
+        None: "its training data is gone",
+    }
     console.out.print(
         Text(
-            f"{r.mode} of {result.checkpoint} (step {result.step}) on {result.source} ({seen})\n"
+            f"{r.mode} of {result.checkpoint} (step {result.step}) on {result.source} "
+            f"({seen[result.held_out]})\n"
             f"  {r.ticks} ticks at {r.nominal_hz:g} Hz, stopped: {r.stop.value}; "
             f"{r.chunks} predictions, {r.starved_ticks} starved ticks, "
             f"{r.invalid_observations} invalid observations\n"

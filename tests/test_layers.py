@@ -12,7 +12,9 @@ PACKAGES = ("act_data", "act_model", "cli")
 
 LAYERS = [  # top first; a file may import from lower rows only, or from its own room
     {"cli"},
-    {"act_model.train", "act_model.evaluate", "act_model.deploy"},
+    {"act_model.recipe", "act_model.launch"},
+    {"act_model.train", "act_model.evaluate"},
+    {"act_model.deploy"},
     {"act_model.step", "act_model.validate", "act_model.run_folder"},
     {"act_model.policy", "act_model.robot_io"},
     {"act_model.dataset", "act_model.transforms", "act_model.checkpoint", "act_model.chunking",
@@ -45,7 +47,9 @@ DOORS = {  # outside library -> the only rooms that may import it
     "filelock": {"act_data.store", "act_data.registry"},
     "sqlite3": {"act_data.registry"},
     "platformdirs": {"act_data.registry"},
-    "ruamel": {"act_data.robot"},
+    "apsw": {"act_data.sources"},
+    "zstandard": {"act_data.sources"},
+    "ruamel": {"act_data.robot", "act_data.sources"},
     "torch": {"act_model"},
     "torchvision": {"act_model.nn.backbone", "act_model.transforms"},
     "safetensors": {"act_model"},
