@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ from act_data.stats import compute
 from act_data.types import NS_PER_MS, Reason
 from act_model.chunking import ActionQueue, Chunker, TemporalEnsemble
 from act_model.config import Contract
-from act_model.deploy import Mode, SimulatedClock, Stop, deploy
+from act_model.deploy import ActionLog, Mode, SimulatedClock, Stop, deploy
+from act_model.deploy.inference import Request, WorkerInference
 from act_model.robot_io import DatasetRobot, RobotObservation, offered_by
-from act_model.safety import SafetyFilter
+from act_model.safety import Filtered, Intervention, SafetyFilter
 from tests.model.memory_dataset import MemoryDataset, dataset_of, episode_of, schema_of
 
 K = 8
@@ -283,6 +285,133 @@ def test_a_log_that_cannot_be_written_is_an_error_before_the_first_tick(tmp_path
         )
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to be out of space on")
+def test_a_full_disk_ends_the_rollout_with_a_report() -> None:
+    policy = Constant()
+    robot = Recording(policy.contract, 9)
+    report = deploy(
+        policy, robot, mode=Mode.REPLAY, chunker=ActionQueue(K, 3), log=Path("/dev/full")
+    )
+    assert report.stop is Stop.ERROR
+    assert "cannot write the action log: No space left" in report.error
+    assert robot.closed == 1
+
+
+def test_a_log_is_json_whatever_a_policy_says(tmp_path: Path) -> None:
+    with ActionLog(tmp_path / "log") as log:
+        raw = np.array([np.nan, -np.inf, 0.1])
+        log.write(0, 3, Filtered(raw, None, (Intervention.NOT_FINITE,)), None)
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail) == {
+        "episode": 0,
+        "tick": 3,
+        "raw": ["nan", "-inf", 0.1],
+        "filtered": None,
+        "demonstrated": None,
+        "interventions": ["not_finite"],
+    }
+
+
+def request_of(tick: int) -> Request:
+    observation = RobotObservation(
+        tick=tick,
+        tick_ns=tick,
+        first=False,
+        valid=True,
+        arrays=lambda: {"tick": np.array([tick])},
+        demonstrated=None,
+    )
+    return Request(observation=observation, episode=0, taken_ns=0)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+def test_a_busy_worker_takes_the_newest_observation_next() -> None:
+    go, begun = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        assert go.wait(10)
+
+    policy = Constant(before=wait)
+    worker = WorkerInference(policy)
+    worker.offer(request_of(0))
+    assert begun.wait(10)
+    for tick in (1, 2, 3):
+        worker.offer(request_of(tick))
+    assert worker.arrived() == []
+    go.set()
+    wait_for(lambda: policy.calls == 2)
+    assert worker.close()
+    assert [chunk.request.observation.tick for chunk in worker.arrived()] == [0, 3]
+
+
+def test_a_policy_that_hangs_does_not_keep_the_rollout_from_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(WorkerInference, "_LEAVE_S", 0.05)
+    go = threading.Event()
+
+    def hang() -> None:
+        if policy.calls > 1:  # after the warm-up
+            assert go.wait(10)
+
+    policy = Constant(before=hang)
+    report = deploy(
+        policy,
+        Recording(policy.contract, 4, {1: lambda: wait_for(lambda: policy.calls > 1)}),
+        mode=Mode.SHADOW,
+        chunker=ActionQueue(K, 3),
+        clock=SimulatedClock(),
+    )
+    go.set()
+    assert (report.stop, report.ticks, report.waiting_ticks) == (Stop.END, 4, 4)
+    assert report.policy_hangs
+    wait_for(lambda: not [t for t in threading.enumerate() if t.name == "act-policy"])
+
+
+class TwoEpisodes(Recording):
+    """Restarts its ticks half way."""
+
+    def observe(self) -> RobotObservation | None:
+        seen = super().observe()
+        if seen is None or seen.tick < 5:
+            return seen
+        return replace(seen, tick=seen.tick - 5, first=seen.tick == 5)
+
+
+def test_a_new_episode_begins_with_nothing_of_the_old_one(tmp_path: Path) -> None:
+    policy = Constant()
+    report = deploy(
+        policy,
+        TwoEpisodes(policy.contract, 10),
+        mode=Mode.REPLAY,
+        chunker=ActionQueue(K, 3),
+        log=tmp_path / "log",
+    )
+    assert (report.episodes, policy.calls) == (2, 2)
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [(x["episode"], x["tick"]) for x in lines] == [(e, t) for e in (0, 1) for t in range(5)]
+
+
+def test_a_chunk_of_the_last_episode_is_not_played_in_the_next() -> None:
+    policy = SlowPolicy(ticks=3)
+    report = deploy(
+        policy,
+        TwoEpisodes(policy.contract, 7),  # the first chunk, of tick 0, is there at tick 3 or later
+        mode=Mode.SHADOW,
+        chunker=ActionQueue(K, 3, execute=2),
+        clock=SteppedClock(policy),
+    )
+    assert report.episodes == 2
+    assert report.waiting_ticks >= 3 + 1  # the second episode waits for a chunk of its own
+
+
 def test_a_robot_that_does_not_fit_is_refused_before_the_first_tick() -> None:
     policy = Constant()
     other = policy.contract.model_copy(update={"rate_hz": 50.0})
@@ -331,10 +460,8 @@ class SlowPolicy(Constant):
             self._now = number
             due = self._busy_until
             self._changed.notify_all()
-        if due is not None and number >= due:
-            time.sleep(0.02)  # the prediction that is due now reaches the mailbox
-        elif number and due is None:
-            time.sleep(0.02)
+        if due is None or number >= due:
+            time.sleep(0.02)  # real time for the worker to take its request, or to deliver
 
 
 def test_the_control_loop_goes_on_while_the_policy_thinks() -> None:
@@ -344,7 +471,7 @@ def test_the_control_loop_goes_on_while_the_policy_thinks() -> None:
         policy,
         robot,
         mode=Mode.SHADOW,
-        chunker=ActionQueue(K, 3, execute=4),
+        chunker=ActionQueue(K, 3, execute=2),
         clock=SteppedClock(policy),
     )
     assert (report.stop, report.ticks) == (Stop.END, 30)
