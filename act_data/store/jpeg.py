@@ -133,7 +133,7 @@ def pixels(image: Value) -> NDArray[np.generic]:
 
 
 def codec_round_trip(image: Value, feature: Feature) -> NDArray[np.uint8]:
-    """What reading `image` back from a dataset would give, without writing one.
+    """What reading `image` back from a dataset would give, without writing one. For uint8 arrays.
 
     A policy that is fed by a live camera sees through this what it saw in training.
     """

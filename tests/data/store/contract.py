@@ -358,6 +358,7 @@ class StoreContract:
                 hashes.append(writer.commit([uid]).content_hash)
         assert hashes[0] == hashes[1]
 
+    @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_readers_travel_to_another_process(self, committed: Path) -> None:
         reader = open_dataset(committed)
         want = reader.read("images/cam_high", 0)

@@ -57,7 +57,7 @@ def steps_of(schema: DatasetSchema, length: int, rng: np.random.Generator) -> li
     ]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     image=st.sampled_from(["jpeg", "zstd", "blosc", "raw"]),
     depth=st.sampled_from(["blosc", "zstd", "raw"]),
