@@ -82,6 +82,11 @@ def load_backbone_weights(backbone: CameraBackbone | None, weights: str) -> None
         net.load_state_dict(tensors)
 
 
+def imagenet_at_hand(name: BackboneName) -> bool:
+    """Whether torchvision's cache on this machine has the ImageNet weights of `name`."""
+    return _imagenet_file(name).is_file()
+
+
 def _resnet(name: BackboneName) -> nn.Sequential:
     """A ResNet up to `layer4`, children under torchvision's names."""
     from torchvision import models
@@ -136,11 +141,6 @@ def _standardise(net: nn.Sequential) -> None:
     net(pictures.to(weight))
     for hook in hooks:
         hook.remove()
-
-
-def imagenet_at_hand(name: BackboneName) -> bool:
-    """Whether torchvision's cache on this machine has the ImageNet weights of `name`."""
-    return _imagenet_file(name).is_file()
 
 
 def _imagenet_file(name: BackboneName) -> Path:

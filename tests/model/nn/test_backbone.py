@@ -13,7 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from act_data.errors import InputError, NotFoundError, StoreError
-from act_model.nn.backbone import CHANNELS, BackboneName, CameraBackbone, load_backbone_weights
+from act_model.nn.backbone import (
+    CHANNELS,
+    BackboneName,
+    CameraBackbone,
+    imagenet_at_hand,
+    load_backbone_weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +156,7 @@ def test_missing_imagenet_weights_say_how_to_get_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: CameraBackbone
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert not imagenet_at_hand("resnet18")
     with pytest.raises(NotFoundError, match=r"resnet18-f37072fd\.pth") as error:
         load_backbone_weights(shared, "imagenet")
     assert "IMAGENET1K_V1" in error.value.hint
@@ -182,6 +189,7 @@ def test_imagenet_weights_come_from_the_local_cache(
         "torchvision.models.get_model_weights", lambda _name: {"IMAGENET1K_V1": entry}
     )
     backbone = CameraBackbone("resnet18", 1, per_camera=False)
+    assert imagenet_at_hand("resnet18")
     load_backbone_weights(backbone, "imagenet")
     assert torch.equal(backbone.nets[0].state_dict()["conv1.weight"], weights["conv1.weight"])
 
