@@ -87,16 +87,16 @@ class Timeline:
         notes: Sentences for people.
     """
 
-    def __init__(self, policy: ClockPolicy, offset_ns: int, first_recv_ns: int) -> None:
+    def __init__(self, policy: ClockPolicy, offset_ns: int, first_ns: int) -> None:
         self.policy = policy
         self.offset_ns = offset_ns
-        self.origin_ns = first_recv_ns - offset_ns
+        self.origin_ns = first_ns - offset_ns
         self.notes: list[str] = []
         # Streams without a header sit at their receive time where headers are wall time, and are
         # carried over by the offset where headers are another clock.
         self._foreign = abs(offset_ns) >= JUMP_NS
         self._asked = policy
-        self._offset_at_ns = first_recv_ns
+        self._offset_at_ns = first_ns
 
     @classmethod
     def choose(
@@ -104,6 +104,7 @@ class Timeline:
         policy: ClockPolicy,
         evidence: Mapping[StreamTime, Evidence],
         required: Sequence[StreamTime],
+        first_ns: int,
     ) -> Timeline:
         """The clock for a recording, from the messages of its start-up.
 
@@ -118,8 +119,8 @@ class Timeline:
             policy: HEADER and RECEIVE are taken as they are.
             evidence: What each stream delivered so far; may be empty.
             required: The streams that decide.
+            first_ns: Receive time of the very first message: where people count from.
         """
-        first_recv_ns = min(pairs[0][0] for pairs in evidence.values() if pairs)
         profiles = {
             time: profile
             for time, pairs in evidence.items()
@@ -149,14 +150,17 @@ class Timeline:
         else:
             domain = []
         if domain:
-            timeline = cls(ClockPolicy.HEADER, min(p.floor_ns for p in domain), first_recv_ns)
+            timeline = cls(ClockPolicy.HEADER, min(p.floor_ns for p in domain), first_ns)
         else:
-            timeline = cls(ClockPolicy.RECEIVE, 0, first_recv_ns)
+            timeline = cls(ClockPolicy.RECEIVE, 0, first_ns)
         timeline._asked = policy
+        timeline._offset_at_ns = min(pairs[0][0] for pairs in evidence.values() if pairs)
         timeline.notes += notes
         for time, pairs in evidence.items():
             if pairs:
-                timeline._admit(time, profiles.get(time), headers=any(s for _, s in pairs))
+                timeline._admit(
+                    time, profiles.get(time), headers=any(s is not None for _, s in pairs)
+                )
         return timeline
 
     def place(self, time: StreamTime, recv_ns: int, stamp_ns: int | None) -> int | None:
@@ -168,7 +172,8 @@ class Timeline:
         the latency it had, and a note says so.
         """
         if time.header is None:
-            self._admit(time, _profile([(recv_ns, stamp_ns)], trusted=True), headers=bool(stamp_ns))
+            profile = _profile([(recv_ns, stamp_ns)], trusted=True)
+            self._admit(time, profile, headers=stamp_ns is not None)
         if not time.header:
             return recv_ns - self.offset_ns if self._foreign else recv_ns
         if not stamp_ns:

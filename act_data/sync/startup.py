@@ -33,6 +33,7 @@ class Startup(Generic[T]):
     """Holds the messages of the first second, or of the wait for a required stream.
 
     Attributes:
+        first_ns: Receive time of the very first message.
         deadline_ns: Receive time at which ticking begins with what is there; None before the
             first message.
         dropped: By stream: messages that were let go of while a required stream was missing.
@@ -40,6 +41,7 @@ class Startup(Generic[T]):
     """
 
     def __init__(self, streams: Sequence[SyncStream]) -> None:
+        self.first_ns = 0
         self.deadline_ns: int | None = None
         self.dropped = {s.name: 0 for s in streams}
         self.missing = {s.name for s in streams if s.required}
@@ -54,6 +56,7 @@ class Startup(Generic[T]):
         held = self._events[event.stream]
         held.append(event)
         if self.deadline_ns is None:
+            self.first_ns = event.recv_ns
             self.deadline_ns = event.recv_ns + START_TIMEOUT_NS
         if self.missing:
             while len(held) > 1 and held[0].recv_ns < event.recv_ns - WINDOW_NS:

@@ -129,9 +129,10 @@ class Synchronizer(Generic[T]):
     def finish(self) -> list[Frame[T]]:
         """The frames that were still waiting. Nothing may be pushed after it.
 
-        The last tick is the last one at or before the newest sample of any required stream: after
-        it no required stream has anything to show. So a recording gives the same ticks whatever
-        its `latency_ns`, and a stream that died early does not shorten it.
+        The last tick is the last one at or before the newest sample of any required stream (plus
+        the grid's guard): after it no required stream has anything new to show. So a recording
+        gives the same ticks whatever its `latency_ns`, and a stream that died early does not
+        shorten it.
         """
         frames: list[Frame[T]] = []
         if not self._finished and self._arrivals:
@@ -144,6 +145,11 @@ class Synchronizer(Generic[T]):
     def buffered(self) -> int:
         """Samples held at this moment, of all streams."""
         return len(self._startup) + sum(len(lane.track) for lane in self._lanes.values())
+
+    @property
+    def grid(self) -> Grid | None:
+        """Where the ticks lie and which stream they are locked to; None during start-up."""
+        return None if self._ticks is None else self._ticks.grid
 
     def report(self) -> SyncReport:
         """The account so far; complete after `finish`."""
@@ -187,17 +193,20 @@ class Synchronizer(Generic[T]):
                 for s in self._streams
             },
             [self._lanes[s.name].time for s in self._streams if s.required],
+            startup.first_ns,
         )
         if startup.missing:
             self._timeline.notes.append(
                 f"ticking began without {', '.join(sorted(startup.missing))}, of which nothing "
                 f"came within {START_TIMEOUT_NS // NS_PER_S} s or before the end"
             )
+        for name, lane in self._lanes.items():
+            lane.track.unused += startup.dropped[name]
+            if held := startup.of(name):
+                lane.track.heard_ns = held[0].recv_ns  # it exists: no tick leaves without it
         self._ticks = ticks = Ticks(
             self._lanes, self._timeline, self._lay_grid(startup), self._latency_ns, self._account
         )
-        for name, dropped in startup.dropped.items():
-            self._lanes[name].track.unused += dropped
         for event in startup.events():
             lane = self._lanes[event.stream]
             ticks.take(lane, event.recv_ns, event.stamp_ns, event.number, event.payload, frames)

@@ -48,7 +48,7 @@ class Ticks(Generic[T]):
         self._lanes = lanes
         self._tracks = [lane.track for lane in lanes.values()]
         self._timeline = timeline
-        self._grid = grid
+        self.grid = grid
         self._latency_ns = latency_ns
         self._account = account
         self._now_ns = NEVER  # receive time of the message that was taken in last
@@ -109,8 +109,12 @@ class Ticks(Generic[T]):
             self._go_to(self._tick + 1)
 
     def end(self, frames: list[Frame[T]]) -> None:
-        """No more messages: append the frames up to the newest sample of any required stream."""
-        self._end_ns = max(t.newest_ns for t in self._tracks if t.stream.required)
+        """No more messages: append the frames up to the newest sample of any required stream.
+
+        A guard later still counts: that is where the tick of a camera's last frame lies.
+        """
+        newest_ns = max(t.newest_ns for t in self._tracks if t.stream.required)
+        self._end_ns = newest_ns + self.grid.guard_ns
         for track in self._tracks:
             track.end()
         self._block()
@@ -133,7 +137,7 @@ class Ticks(Generic[T]):
 
     def _go_to(self, tick: int) -> None:
         self._tick = tick
-        self._tick_ns = self._grid.time(tick)
+        self._tick_ns = self.grid.time(tick)
         self._block()
 
     def _block(self) -> None:
@@ -159,7 +163,7 @@ class Ticks(Generic[T]):
         ahead_ns = min((s for s in after if s is not None), default=NEVER)
         if ahead_ns == NEVER:
             return False
-        tick = self._grid.at_or_after(ahead_ns)
+        tick = self.grid.at_or_after(ahead_ns)
         self._pauses += 1
         if self._pauses <= _NOTED_PAUSES:
             seconds = self._timeline.seconds

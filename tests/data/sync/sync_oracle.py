@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 
 from act_data.sync import Synchronizer, SyncStream
+from act_data.sync.grid import Grid
 from act_data.types import NS_PER_MS, NS_PER_S, ClockPolicy, Frame, SyncPolicy
 
 T0 = 1_700_000_000 * NS_PER_S
@@ -86,14 +87,15 @@ def recordings(draw: st.DrawFn, *, faults: bool = True) -> Recording:
         start_s = draw(st.sampled_from([0, 0, 0.3]))
         silent = draw(st.sampled_from([None, None, (0.8, 1.2), (1.5, 9.0)]))
         phase = rng.random() / rate
-        stamp = T0
+        stamp = recv = T0
         for k in range(int(2 * rate)):
             at = phase + k / rate
             if at < start_s or (silent and silent[0] <= at < silent[1]) or rng.random() < drops:
                 continue
             wanted = T0 + round(at * NS_PER_S + rng.gauss(0, jitter_ms) * NS_PER_MS)
             stamp = wanted if faults else max(wanted, stamp + 1)
-            recv = stamp + round((delay_ms + rng.random() * 2) * NS_PER_MS)
+            delay = round((delay_ms + rng.random() * 2) * NS_PER_MS)
+            recv = stamp + delay if faults else max(stamp + delay, recv + 1)
             events.append((recv, f"s{i}", stamp))
             if faults and rng.random() < 0.04:
                 lag_ms = rng.choice([2, 7, 15, 60])
@@ -108,14 +110,17 @@ def recordings(draw: st.DrawFn, *, faults: bool = True) -> Recording:
 
 
 def run(
-    recording: Recording, *, latency_ns: int | None = None
+    recording: Recording,
+    *,
+    latency_ns: int | None = None,
+    clock: ClockPolicy = ClockPolicy.HEADER,
 ) -> tuple[Synchronizer[int], list[Frame[int]], list[list[Frame[int]]]]:
     """Push everything; all frames, and those that each call gave (the last: `finish`)."""
     sync = Synchronizer[int](
         recording.streams,
         fps=recording.fps,
         latency_ns=recording.latency_ns if latency_ns is None else latency_ns,
-        clock=ClockPolicy.HEADER,
+        clock=clock,
     )
     calls = [sync.push(m.stream, m.recv_ns, m.stamp_ns, m.index) for m in recording.messages]
     calls.append(sync.finish())
@@ -192,9 +197,10 @@ class Expected:
 
 
 def expected(
-    recording: Recording, start_ns: int, latency_ns: int | None = None
+    recording: Recording, grid: Grid | None, latency_ns: int | None = None
 ) -> tuple[list[Expected], dict[str, Known]]:
-    """Every tick of the grid that begins at `start_ns`, and what is known in the end."""
+    """Every tick of `grid`, and what is known in the end."""
+    assert grid is not None
     latency = recording.latency_ns if latency_ns is None else latency_ns
     known = {s.name: Known(s) for s in recording.streams}
     messages = recording.messages
@@ -205,7 +211,7 @@ def expected(
     now = -NO_DEADLINE
     consumed = 0
     while True:
-        tick = start_ns + round(len(out) * NS_PER_S / recording.fps)
+        tick = grid.start_ns + round(len(out) * NS_PER_S / recording.fps)
         due = tick + latency + offset
         if all(k.settled(tick) for k in known.values()) or due <= now:
             out.append(_leave(tick, now, known))
@@ -219,7 +225,7 @@ def expected(
             offset = min(delay, offset + (message.recv_ns - offset_at) // 4)
             offset_at = now = message.recv_ns
             consumed += 1
-        elif tick <= max(newest.values()):
+        elif tick <= max(newest.values()) + grid.guard_ns:
             out.append(_leave(tick, now, known))
         else:
             return out, known
