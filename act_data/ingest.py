@@ -329,7 +329,7 @@ class _Run:
                 codec=self._settings.codec or ("jpeg" if zarr else "raw"),
                 depth_codec="blosc" if zarr else "raw",
                 quality=self._settings.quality,
-            )
+            ).model_copy(update={"latency_ms": self._settings.latency_ms})
             self._writer = self._close.enter_context(
                 open_writer(self._out, schema, shard_frames=self._settings.shard_frames)
             )

@@ -82,6 +82,7 @@ class DatasetSchema(Record):
     Attributes:
         robot: Preset name.
         action_shift: `action[t]` is the command at tick `t + action_shift`.
+        latency_ms: How long a tick could wait for a late sample.
         features: All arrays, the four sync arrays included.
         columns: The K sync columns, in order.
         streams: By stream name.
@@ -92,6 +93,7 @@ class DatasetSchema(Record):
     fps: float
     action_shift: int = 0
     clock: ClockPolicy = ClockPolicy.AUTO
+    latency_ms: float = 250.0
     features: tuple[Feature, ...]
     columns: tuple[SyncColumn, ...] = ()
     streams: Mapping[str, StreamSync] = Field(default_factory=dict)

@@ -258,6 +258,7 @@ def contract_of(
         color_order=schema.color_order,
         action_shift=schema.action_shift,
         clock=schema.clock,
+        latency_ms=schema.latency_ms,
         streams={name: sync for name, sync in schema.streams.items() if name in streams},
     )
 

@@ -132,8 +132,7 @@ class Contract(Record):
 
     Attributes:
         rate_hz: Rate of observations and of actions.
-        action_shift: As in the dataset.
-        streams: How each stream was synchronised.
+        action_shift: As in the dataset; clock, latency_ms and streams too.
     """
 
     robot: str
@@ -146,6 +145,7 @@ class Contract(Record):
     color_order: Literal["rgb"] = "rgb"
     action_shift: int = 0
     clock: ClockPolicy = ClockPolicy.AUTO
+    latency_ms: float = 250.0
     streams: Mapping[str, StreamSync] = Field(default_factory=dict)
 
 

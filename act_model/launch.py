@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,8 @@ from act_model.chunking import ActionQueue, Chunker, TemporalEnsemble
 from act_model.config import DatasetRef
 from act_model.deploy import Mode, RolloutReport
 from act_model.deploy import deploy as run_on
+from act_model.evaluate import DEFAULT_STARTS, EvaluationReport
+from act_model.evaluate import evaluate as evaluate_on
 from act_model.policy import Policy
 from act_model.robot_io import BagRobot, DatasetRobot, RobotIO
 from act_model.run_folder import BEST, LAST
@@ -92,6 +94,38 @@ def deploy(request: DeployRequest) -> Deployment:
         held_out=held_out,
         rollout=rollout,
     )
+
+
+class EvaluationRequest(Record):
+    """Measuring a policy on what it was not trained on, as a person asks for it.
+
+    Attributes:
+        dataset: A path, a name, or "name@version"; by default what the policy was trained on.
+        starts: Chunks per held-out episode, evenly spread.
+    """
+
+    checkpoint: Path | None = None
+    dataset: str | None = None
+    starts: int = DEFAULT_STARTS
+    device: str = "auto"
+
+
+def evaluate(
+    request: EvaluationRequest, *, progress: Callable[[int, int], None] = lambda done, total: None
+) -> EvaluationReport:
+    """The open-loop error of a policy on the held-out episodes of a dataset.
+
+    Raises:
+        NotFoundError: No such checkpoint or dataset.
+        InputError: The dataset does not fit the policy, or nothing was held out.
+        StoreError: The checkpoint or the dataset is damaged.
+    """
+    policy = Policy.load(find_checkpoint(request.checkpoint), request.device)
+    if request.dataset is None:
+        reader = dataset_of(policy.checkpoint.dataset)
+    else:
+        reader = open_ref(request.dataset)
+    return evaluate_on(policy, reader, starts=request.starts, progress=progress)
 
 
 def find_checkpoint(folder: Path | None) -> Path:

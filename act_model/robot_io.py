@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from act_data.episodes import Assembler, GapPolicy, schema_of
 from act_data.errors import DataError, InputError
 from act_data.interfaces import DatasetReader, Source
-from act_data.observe import LATENCY_NS, Observation
+from act_data.observe import Observation
 from act_data.records import SYNC_REASON, TIMESTAMP, DatasetSchema, Feature
 from act_data.store.jpeg import codec_round_trip
-from act_data.types import Reason, RobotSpec, Role, StepType, StreamSpec, Timestep, Value
+from act_data.types import NS_PER_MS, Reason, RobotSpec, Role, StepType, StreamSpec, Timestep, Value
 from act_model.checkpoint import contract_of
 from act_model.config import Contract, TrainConfig
 
@@ -173,23 +173,21 @@ class BagRobot:
     inputs are bit-identical to those from the dataset that `ingest` makes of the recording.
     """
 
-    def __init__(
-        self, source: Source, robot: RobotSpec, policy: Contract, *, latency_ns: int = LATENCY_NS
-    ) -> None:
+    def __init__(self, source: Source, robot: RobotSpec, policy: Contract) -> None:
         """The first tick of the recording is next; reads up to there.
 
         Args:
             source: An open recording, which stays the caller's.
-            robot: Names the recording's streams. Rate, sync policies, clock and action shift are
-                taken from `policy`: they are how a recording is read, not what it is.
+            robot: Names the recording's streams. Rate, sync policies, latency, clock and action
+                shift are taken from `policy`: they are how a recording is read, not what it is.
             policy: Its contract.
-            latency_ns: As at ingest.
 
         Raises:
             DataError: A stream is missing, or there is no usable frame.
         """
         self._observed = _observed(policy)
         self._acted = [v.name for v in policy.action]
+        latency_ns = round(policy.latency_ms * NS_PER_MS)
         self._observation = Observation(source, _as_trained(robot, policy), latency_ns=latency_ns)
         self._steps = self._timesteps()
         self._ahead = next(self._steps, None)

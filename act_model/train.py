@@ -35,6 +35,7 @@ from act_model.checkpoint import (
 from act_model.config import Contract, DatasetRef, ModelConfig, TrainConfig
 from act_model.dataset import EpisodeChunks, feature_of
 from act_model.nn import ActCvae, load_backbone_weights
+from act_model.policy import device_of
 from act_model.run_folder import BEST, LAST, METRICS, MetricsFile, open_run, refuse_changes
 from act_model.step import (
     backward,
@@ -136,7 +137,7 @@ def train(
         StoreError: A checkpoint cannot be read or written.
     """
     config = config or TrainConfig()
-    device = _device(config.device)
+    device = device_of(config.device)
     architecture = model_config(reader.schema, config, model or {})
     dataset = dataset_ref(reader)
     last = open_run(out, resume=resume)
@@ -280,22 +281,6 @@ def dataset_ref(reader: DatasetReader) -> DatasetRef:
 
 
 # --- before the first step --------------------------------------------------------------------
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(
-            f"device {name!r} is not known", hint="Use 'auto', 'cpu' or 'cuda'."
-        ) from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            f"device {name!r}: this machine has no usable CUDA", hint="Use 'auto' or 'cpu'."
-        )
-    return device
 
 
 def _statistics(

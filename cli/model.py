@@ -172,6 +172,37 @@ def deploy(
             raise ActError(result.rollout.error, hint=result.rollout.hint)
 
 
+@app.command()
+def evaluate(
+    checkpoint: Checkpoint = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="A path or name [what the policy was trained on].")
+    ] = None,
+    starts: Annotated[int, typer.Option(min=1, help="Chunks per held-out episode.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    json: Json = False,
+) -> None:
+    """Measure a policy on the held-out episodes: error by horizon and by joint.
+
+    Example: act-model evaluate
+    """
+    with console.errors():
+        from act_model.launch import EvaluationRequest
+        from act_model.launch import evaluate as run
+
+        from . import tables
+
+        request = EvaluationRequest(
+            checkpoint=checkpoint, dataset=dataset, starts=starts, device=device
+        )
+        with console.progress("evaluate") as advance:
+            report = run(request, progress=advance)
+        if json:
+            console.write_json(report.model_dump(mode="json"))
+        else:
+            tables.evaluation(report)
+
+
 def main() -> None:
     """Entry point of `act-model`."""
     app()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from act_data.registry import RegisteredDataset
     from act_data.report import DatasetCard
     from act_data.types import RobotSpec
+    from act_model.evaluate import EvaluationReport
     from act_model.launch import Deployment
     from act_model.recipe import TrainReport
 
@@ -226,6 +227,28 @@ def deployment(result: Deployment) -> None:
     console.out.print(table)
     if r.mean_percent is not None:
         console.out.print(Text(f"mean error {r.mean_percent:.2f} % of the joints' range"))
+
+
+def evaluation(report: EvaluationReport) -> None:
+    """The error of every joint at the horizons, then of each replayed episode."""
+    seen = "held out of training" if report.held_out else "NOT all held out of training"
+    table = _table(
+        f"{report.dataset} version {report.version}: {len(report.episodes)} episodes, {seen}; "
+        f"mean error of {report.starts} chunks",
+        ["joint", "unit"],
+        [f"step {h.step}" for h in report.horizons] + ["% of range" for _ in report.horizons],
+    )
+    for i, (joint, unit) in enumerate(zip(report.joints, report.units, strict=True)):
+        table.add_row(
+            *(Text(joint), Text(unit), *(_number(h.mean[i]) for h in report.horizons)),
+            *(_number(h.percent[i], 3) for h in report.horizons),
+        )
+    console.out.print(table)
+    for replay in report.replays:
+        percent = _number(replay.rollout.mean_percent, 3)
+        console.out.print(
+            Text(f"episode {replay.episode} ({replay.uid}): mean error {percent} % of the range")
+        )
 
 
 def robots(presets: Sequence[RobotSpec]) -> None:

@@ -8,9 +8,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from act_data.robot import RobotFile
-from act_model.deploy import RolloutReport
-from act_model.evaluate import EvaluationReport
 from pydantic import BaseModel
 
 from act_data.check import Verification
@@ -18,12 +15,17 @@ from act_data.ingest import IngestReport
 from act_data.records import DatasetSchema, EpisodeRecord, StatsRecord, SyncReport, VersionRecord
 from act_data.registry import RegisteredDataset
 from act_data.report import DatasetCard
+from act_data.robot import RobotFile
 from act_model.config import Contract, DatasetRef, ModelConfig, TrainConfig
+from act_model.evaluate import EvaluationReport
+from act_model.launch import Deployment
+from act_model.recipe import TrainReport
 
 FOLDER = Path(__file__).parent.parent / "schemas"
 
 MODELS: dict[str, type[BaseModel]] = {
     "contract": Contract,
+    "deployment": Deployment,
     "dataset-card": DatasetCard,
     "dataset-ref": DatasetRef,
     "dataset-schema": DatasetSchema,
@@ -33,10 +35,10 @@ MODELS: dict[str, type[BaseModel]] = {
     "model-config": ModelConfig,
     "registered-dataset": RegisteredDataset,
     "robot": RobotFile,
-    "rollout-report": RolloutReport,
     "stats": StatsRecord,
     "sync-report": SyncReport,
     "train-config": TrainConfig,
+    "train-report": TrainReport,
     "verification": Verification,
     "version": VersionRecord,
 }
