@@ -239,10 +239,9 @@ def evaluation(report: EvaluationReport) -> None:
         [f"step {h.step}" for h in report.horizons] + ["% of range" for _ in report.horizons],
     )
     for i, (joint, unit) in enumerate(zip(report.joints, report.units, strict=True)):
-        table.add_row(
-            *(Text(joint), Text(unit), *(_number(h.mean[i]) for h in report.horizons)),
-            *(_number(h.percent[i], 3) for h in report.horizons),
-        )
+        means = [_number(horizon.mean[i]) for horizon in report.horizons]
+        percents = [_number(horizon.percent[i], 3) for horizon in report.horizons]
+        table.add_row(Text(joint), Text(unit), *means, *percents)
     console.out.print(table)
     for replay in report.replays:
         percent = _number(replay.rollout.mean_percent, 3)
