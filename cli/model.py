@@ -39,6 +39,9 @@ def train(
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = 8,
     chunk: Annotated[int, typer.Option(min=1, help="Actions predicted at once (K).")] = 100,
     lr: Annotated[float | None, typer.Option(min=0, help="Learning rate [of --size].")] = None,
+    lr_backbone: Annotated[
+        float | None, typer.Option(min=0, help="Learning rate of the cameras' ResNet [of --size].")
+    ] = None,
     state: Annotated[
         list[str] | None, typer.Option(help="Observation arrays, repeatable [qpos].")
     ] = None,
@@ -86,6 +89,7 @@ def train(
                 "batch_size": batch_size,
                 "chunk": chunk,
                 "lr": lr,
+                "lr_backbone": lr_backbone,
                 "state": state,
                 "action": action,
                 "cameras": camera,

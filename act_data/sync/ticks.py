@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from act_data.sync.account import FrameAccount, StreamAccount
-from act_data.sync.clock import StreamTime, Timeline
+from act_data.sync.clock import REORDER_NS, StreamTime, Timeline
 from act_data.sync.grid import Grid
 from act_data.sync.track import NEVER, Track
 from act_data.types import NS_PER_S, Frame, Pick, T
@@ -83,7 +83,13 @@ class Ticks(Generic[T]):
             track.set_aside(behind=lane.time.behind)
         elif track.put(time_ns, recv_ns, index, payload, self._left_ns):
             lane.account.placed(time_ns)
-            if track.waiting and track.newest_ns >= self._tick_ns and track.settled(self._tick_ns):
+            tick_ns = self._tick_ns
+            # Cheap first: only a watermark past the tick, or a sample right on it, settles it.
+            if (
+                track.waiting
+                and (track.newest_ns - REORDER_NS >= tick_ns or time_ns == tick_ns)
+                and track.settled(tick_ns)
+            ):
                 track.waiting = False
                 self._waiting -= 1
         if self._waiting and recv_ns >= self._recheck_ns:

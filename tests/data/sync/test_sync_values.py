@@ -75,7 +75,7 @@ def even(rate: float, phase_ms: float = 0, n: int = 30, jitter_ms: float = 0) ->
     ("policy", "jitter_ms", "guard_ms"),
     [
         pytest.param(SyncPolicy.HOLD, 0, (1, 1), id="hold-still"),
-        pytest.param(SyncPolicy.HOLD, 1, (2, 4.5), id="hold-jitter"),
+        pytest.param(SyncPolicy.HOLD, 1, (1.5, 4.5), id="hold-jitter"),
         pytest.param(SyncPolicy.HOLD, 9, (1000 / 120 - 1, 1000 / 120 + 1), id="hold-quarter"),
         pytest.param(SyncPolicy.NEXT, 0, (-1, -1), id="next"),
         pytest.param(SyncPolicy.NEAREST, 1, (0, 0), id="nearest"),
