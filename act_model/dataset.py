@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 from act_data.errors import DataError, InputError
 from act_data.interfaces import DatasetReader
 from act_data.records import SYNC_REASON, DatasetSchema, Feature
-from act_data.types import Reason
+from act_data.types import Reason, Role
 from act_model.config import TrainConfig
 
 
@@ -110,8 +110,8 @@ class EpisodeChunks(Dataset[Sample]):
         if not episodes:
             raise InputError(f"{reader.path}: no episode to read", hint="Ingest some first.")
         schema = reader.schema
-        state = [_vector(schema, name) for name in config.state]
-        action = [_vector(schema, name) for name in config.action]
+        state = [vector_of(schema, name) for name in config.state]
+        action = [vector_of(schema, name) for name in config.action]
         self._reader = reader
         self._config = config
         self._steps_K = np.arange(chunk_size)
@@ -133,7 +133,7 @@ class EpisodeChunks(Dataset[Sample]):
         if len(self._rows) == 0:
             raise DataError(
                 f"{reader.path}: no valid step in {len(episodes)} episodes",
-                hint="See which stream is missing with `act-data check`.",
+                hint="See which stream is missing with `act-data show`.",
             )
         self._episode_of = np.searchsorted(self._offsets, self._rows, side="right") - 1
 
@@ -255,12 +255,19 @@ def feature_of(schema: DatasetSchema, name: str) -> Feature:
         raise InputError(f"the dataset has no array {name!r}", hint=f"It has: {names}.") from None
 
 
-def _vector(schema: DatasetSchema, name: str) -> Feature:
+def vector_of(schema: DatasetSchema, name: str) -> Feature:
+    """The array called `name`, which state or action may be made of.
+
+    Raises:
+        InputError: There is none, or it is no vector of the robot.
+    """
     feature = feature_of(schema, name)
-    if len(feature.shape) != 1:
+    if len(feature.shape) != 1 or feature.role is Role.SYNC:
+        vectors = [f.name for f in schema.features if len(f.shape) == 1 and f.role is not Role.SYNC]
         raise InputError(
-            f"array {name!r} has shape {feature.shape} per step; state and action are vectors",
-            hint="Name an array of shape (D,), e.g. 'qpos'.",
+            f"array {name!r} ({feature.role.value}) has shape {feature.shape} per step; state and "
+            "action are vectors of the robot",
+            hint=f"Name some of: {', '.join(vectors)}.",
         )
     return feature
 

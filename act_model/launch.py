@@ -154,7 +154,13 @@ def dataset_of(trained_on: DatasetRef) -> DatasetReader:
         NotFoundError: It is no longer there.
         InputError: Another dataset has taken its place.
     """
-    reader = open_dataset(Path(trained_on.path), trained_on.version)
+    path = Path(trained_on.path)
+    if not path.exists():
+        raise NotFoundError(
+            f"the dataset that the policy was trained on is no longer at {str(path)!r}",
+            hint="Name the episode to replay with --source DATASET#NUMBER, or a bag.",
+        )
+    reader = open_dataset(path, trained_on.version)
     if reader.version.content_hash != trained_on.content_hash:
         raise InputError(
             f"{trained_on.path} is not what the policy was trained on: version "
@@ -172,7 +178,7 @@ def _robot(request: DeployRequest, policy: Policy) -> Iterator[tuple[RobotIO, st
         recordings = find_recordings([Path(request.source)])
         if len(recordings) != 1:
             raise InputError(
-                f"{request.source} holds {len(recordings)} recordings",
+                f"{request.source!r} holds {len(recordings)} recordings",
                 hint=f"Name one of them, e.g. {recordings[0].files[0]}.",
             )
         robot = load_robot(request.robot or policy.contract.robot)
@@ -228,6 +234,8 @@ def _episode(text: str) -> tuple[DatasetReader, int | None]:
 def _is_bag(source: str) -> bool:
     path = Path(source)
     datasets = (".zarr", ".hdf5", ".h5")
+    if path.suffix in (".bag", ".db3", ".mcap"):
+        return True
     if "#" in source or path.suffix in datasets or not path.exists():
         return False
     return path.is_file() or not any(path.glob("episode_*.hdf5"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
@@ -14,10 +15,13 @@ from act_data.registry import Registry
 from act_data.types import Role
 from act_model.config import AugmentConfig, LossConfig, TrainConfig
 from act_model.nn import imagenet_at_hand
+from act_model.run_folder import discard_empty
 from act_model.train import StepReport, TrainResult
 from act_model.train import train as train_on
 
 Size = Literal["act", "small", "tiny"]
+
+MIN_SIDE, MAX_SIDE = 16, 4096  # of a picture at the network's door, in pixels
 
 # Fields of ModelConfig, and the learning rates of network and backbone that go with them. "act" is
 # Zhao et al. (2023); the other two are sized for a CPU, where lr 1e-5 would need days. A backbone
@@ -121,14 +125,16 @@ def train(
     """
     reader = open_verified(request.dataset)
     out = request.out or Path("runs") / reader.path.stem
-    result = train_on(
-        reader,
-        out=out,
-        config=_train_config(request, reader),
-        model=_model_fields(request),
-        resume=request.resume,
-        on_step=on_step,
-    )
+    config, model = _train_config(request, reader), _model_fields(request)
+    fresh = not out.exists()
+    try:
+        result = train_on(
+            reader, out=out, config=config, model=model, resume=request.resume, on_step=on_step
+        )
+    except BaseException:
+        if fresh:
+            discard_empty(out)
+        raise
     Registry().register_checkpoint(
         result.checkpoint, result.dataset, step=result.best_step or result.steps
     )
@@ -159,12 +165,12 @@ def _train_config(request: TrainRequest, reader: DatasetReader) -> TrainConfig:
         action=request.action or every_action,
         steps=request.steps,
         batch_size=request.batch_size,
-        lr=request.lr or lr,
-        lr_backbone=request.lr_backbone or lr_backbone,
+        lr=lr if request.lr is None else request.lr,
+        lr_backbone=lr_backbone if request.lr_backbone is None else request.lr_backbone,
         augment=AugmentConfig() if request.augment else None,
         loss=LossConfig(kind=request.loss, kl_weight=request.kl_weight),
         seed=request.seed,
-        val_every=min(request.val_every, request.steps),
+        val_every=request.val_every,
         workers=request.workers,
         device=request.device,
     )
@@ -187,8 +193,14 @@ def _model_fields(request: TrainRequest) -> dict[str, object]:
 
 def _height_width(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+    if not re.fullmatch(r"[0-9]{1,4}", height) or not re.fullmatch(r"[0-9]{1,4}", width):
         raise InputError(
             f"image size {text!r} is not HEIGHTxWIDTH", hint="For example --image-size 240x320."
         )
-    return int(height), int(width)
+    size = int(height), int(width)
+    if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
+        raise InputError(
+            f"image size {text!r} has a side out of {MIN_SIDE} to {MAX_SIDE}",
+            hint="The ResNet sees one feature per 32 pixels; 240x320 is a good start.",
+        )
+    return size

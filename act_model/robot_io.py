@@ -194,7 +194,7 @@ class BagRobot:
         if self._ahead is None:
             raise DataError(
                 f"{source.name}: not one usable frame",
-                hint="See which stream is missing with `act-data check`.",
+                hint="See which stream is missing with `act-data show`.",
             )
         self._schema = self._schema_of(self._ahead, policy)
         self._features = {feature.name: feature for feature in self._schema.features}

@@ -55,6 +55,14 @@ def open_run(out: Path, *, resume: bool) -> Checkpoint | None:
     return None
 
 
+def discard_empty(out: Path) -> None:
+    """Remove the folder of a run that ended before its first step; any other one stays."""
+    metrics = out / METRICS
+    if out.is_dir() and all(p == metrics and not p.stat().st_size for p in out.iterdir()):
+        metrics.unlink(missing_ok=True)
+        out.rmdir()
+
+
 def refuse_changes(
     last: Checkpoint, model: ModelConfig, train: TrainConfig, dataset: DatasetRef
 ) -> None:

@@ -33,7 +33,7 @@ from act_model.checkpoint import (
     save,
 )
 from act_model.config import Contract, DatasetRef, ModelConfig, TrainConfig
-from act_model.dataset import EpisodeChunks, feature_of
+from act_model.dataset import EpisodeChunks, vector_of
 from act_model.nn import ActCvae, load_backbone_weights
 from act_model.policy import device_of
 from act_model.run_folder import BEST, LAST, METRICS, MetricsFile, open_run, refuse_changes
@@ -250,8 +250,8 @@ def model_config(
         f.name.removeprefix("images/") for f in schema.features if f.name.startswith("images/")
     )
     derived: dict[str, object] = {
-        "state_dim": sum(feature_of(schema, name).shape[0] for name in config.state),
-        "action_dim": sum(feature_of(schema, name).shape[0] for name in config.action),
+        "state_dim": sum(vector_of(schema, name).shape[0] for name in config.state),
+        "action_dim": sum(vector_of(schema, name).shape[0] for name in config.action),
         "cameras": cameras,
     }
     if cameras:
@@ -271,7 +271,7 @@ def model_config(
 def dataset_ref(reader: DatasetReader) -> DatasetRef:
     """The exact data of `reader`, to be kept with what is trained on it."""
     return DatasetRef(
-        path=str(reader.path),
+        path=str(reader.path.absolute()),
         uid=reader.uid,
         version=reader.version.number,
         content_hash=reader.version.content_hash,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -21,7 +22,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from act_data.errors import ActError
+from act_data.errors import ActError, InputError
+
+if TYPE_CHECKING:
+    from act_data.records import Record
+
+R = TypeVar("R", bound="Record")
 
 # A file or a pipe has no width: tables are not cut there.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
@@ -36,9 +42,7 @@ def errors() -> Iterator[None]:
     try:
         yield
     except ActError as e:
-        err.print(Text.assemble(("error: ", "red"), str(e)), soft_wrap=True)
-        if e.hint:
-            err.print(Text.assemble(("hint:  ", "dim"), e.hint), soft_wrap=True)
+        _explain(str(e), e.hint)
         raise typer.Exit(e.exit_code) from None
     except KeyboardInterrupt:
         err.print("stopped by the keyboard; what was finished is kept", soft_wrap=True)
@@ -46,6 +50,34 @@ def errors() -> Iterator[None]:
     except BrokenPipeError:
         sys.stderr.close()  # `act-data list | head`: the reader has gone, nothing to report
         raise typer.Exit(0) from None
+    except OSError as e:  # the machine's fault, wherever it shows: a disk, a name, a permission
+        where = "" if e.filename is None else f"{os.fspath(e.filename)!r}: "
+        _explain(f"{where}{e.strerror or e}", "Check the path, its permissions and the disk.")
+        raise typer.Exit(1) from None
+
+
+def _explain(what: str, hint: str) -> None:
+    err.print(Text.assemble(("error: ", "red"), what), soft_wrap=True)
+    if hint:
+        err.print(Text.assemble(("hint:  ", "dim"), hint), soft_wrap=True)
+
+
+def options(record: type[R], **values: Any) -> R:
+    """The options of a command as the record that its verb takes.
+
+    Raises:
+        InputError: Names every option that says something that cannot be.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return record.model_validate(values)
+    except ValidationError as e:
+        problems = [
+            f"--{str(p['loc'][0]).replace('_', '-')} is {p['input']!r}: {p['msg']}"
+            for p in e.errors()
+        ]
+        raise InputError("; ".join(problems), hint="See the command's --help.") from None
 
 
 def say(text: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.text import Text
 
 from . import console
 
@@ -55,7 +56,7 @@ def ingest(
         Literal["mask", "cut", "fail"],
         typer.Option(help="At a run of invalid ticks longer than --max-gap-s."),
     ] = "mask",
-    max_gap_s: Annotated[float, typer.Option(min=0, help="Seconds, for --gap.")] = 0.5,
+    max_gap_s: Annotated[float, typer.Option(min=0, max=86_400, help="Seconds, for --gap.")] = 0.5,
     codec: Annotated[
         Literal["jpeg", "zstd", "blosc", "raw"] | None,
         typer.Option(help="How pictures are stored [jpeg; HDF5: raw]."),
@@ -81,23 +82,22 @@ def ingest(
 
         from . import tables
 
-        settings = IngestSettings.model_validate(
-            {
-                "robot": robot,
-                "fps": fps,
-                "sync": sync,
-                "clock": clock,
-                "action_shift": action_shift,
-                "latency_ms": latency_ms,
-                "gap": gap,
-                "max_gap_s": max_gap_s,
-                "codec": codec,
-                "quality": quality,
-                "task": task,
-                "operator": operator,
-                "success": success,
-                "notes": notes,
-            }
+        settings = console.options(
+            IngestSettings,
+            robot=robot,
+            fps=fps,
+            sync=sync,
+            clock=clock,
+            action_shift=action_shift,
+            latency_ms=latency_ms,
+            gap=gap,
+            max_gap_s=max_gap_s,
+            codec=codec,
+            quality=quality,
+            task=task,
+            operator=operator,
+            success=success,
+            notes=notes,
         )
         with console.progress("ingest") as advance:
             report = run(sources, out, settings, progress=advance)
@@ -204,7 +204,7 @@ def verify(ref: Ref, json: Json = False) -> None:
             console.write_json(result.model_dump(mode="json"))
         else:
             for problem in result.problems:
-                console.out.print(problem, markup=False)
+                console.out.print(Text(problem), soft_wrap=True)
             state = "sound" if result.sound else f"{len(result.problems)} problems"
             console.say(f"{result.dataset} version {result.version}: {state}")
         if not result.sound:
@@ -226,7 +226,10 @@ def robots(
         from . import tables
 
         if name is not None:
-            console.out.print(preset_text(name), markup=False, end="")
+            if json:
+                console.write_json({"name": name, "yaml": preset_text(name)})
+            else:
+                console.out.print(Text(preset_text(name)), end="", soft_wrap=True)
             return
         presets = [load_robot(preset) for preset in preset_names()]
         if json:

@@ -38,9 +38,12 @@ def train(
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 100_000,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = 8,
     chunk: Annotated[int, typer.Option(min=1, help="Actions predicted at once (K).")] = 100,
-    lr: Annotated[float | None, typer.Option(min=0, help="Learning rate [of --size].")] = None,
+    lr: Annotated[
+        float | None, typer.Option(min=1e-9, max=1, help="Learning rate [of --size].")
+    ] = None,
     lr_backbone: Annotated[
-        float | None, typer.Option(min=0, help="Learning rate of the cameras' ResNet [of --size].")
+        float | None,
+        typer.Option(min=1e-9, max=1, help="Learning rate of the cameras' ResNet [of --size]."),
     ] = None,
     state: Annotated[
         list[str] | None, typer.Option(help="Observation arrays, repeatable [qpos].")
@@ -56,7 +59,7 @@ def train(
     backbone_weights: Annotated[
         str, typer.Option(help="auto, none, imagenet, or a safetensors file.")
     ] = "auto",
-    kl_weight: Annotated[float, typer.Option(min=0, help="Weight of the KL term.")] = 10.0,
+    kl_weight: Annotated[float, typer.Option(min=0, max=1e6, help="Weight of the KL term.")] = 10.0,
     loss: Annotated[Literal["l1", "l2", "smooth_l1"], typer.Option(help="Reconstruction.")] = "l1",
     augment: Annotated[
         bool, typer.Option("--augment/--no-augment", help="Crop, rotation, colour jitter.")
@@ -80,31 +83,30 @@ def train(
 
         from . import tables
 
-        request = TrainRequest.model_validate(
-            {
-                "dataset": dataset,
-                "out": out,
-                "size": size,
-                "steps": steps,
-                "batch_size": batch_size,
-                "chunk": chunk,
-                "lr": lr,
-                "lr_backbone": lr_backbone,
-                "state": state,
-                "action": action,
-                "cameras": camera,
-                "depth": depth,
-                "image_size": image_size,
-                "backbone_weights": backbone_weights,
-                "kl_weight": kl_weight,
-                "loss": loss,
-                "augment": augment,
-                "val_every": val_every,
-                "workers": workers,
-                "seed": seed,
-                "device": device,
-                "resume": resume,
-            }
+        request = console.options(
+            TrainRequest,
+            dataset=dataset,
+            out=out,
+            size=size,
+            steps=steps,
+            batch_size=batch_size,
+            chunk=chunk,
+            lr=lr,
+            lr_backbone=lr_backbone,
+            state=state,
+            action=action,
+            cameras=camera,
+            depth=depth,
+            image_size=image_size,
+            backbone_weights=backbone_weights,
+            kl_weight=kl_weight,
+            loss=loss,
+            augment=augment,
+            val_every=val_every,
+            workers=workers,
+            seed=seed,
+            device=device,
+            resume=resume,
         )
         with console.training() as on_step:
             report = run(request, on_step=on_step)
@@ -153,19 +155,18 @@ def deploy(
 
         from . import tables
 
-        request = DeployRequest.model_validate(
-            {
-                "checkpoint": checkpoint,
-                "source": source,
-                "robot": robot,
-                "mode": mode,
-                "chunks": chunks,
-                "execute": execute,
-                "ensemble_m": ensemble_m,
-                "max_ticks": max_ticks,
-                "log": log,
-                "device": device,
-            }
+        request = console.options(
+            DeployRequest,
+            checkpoint=checkpoint,
+            source=source,
+            robot=robot,
+            mode=mode,
+            chunks=chunks,
+            execute=execute,
+            ensemble_m=ensemble_m,
+            max_ticks=max_ticks,
+            log=log,
+            device=device,
         )
         result = run(request)
         if json:

@@ -401,7 +401,7 @@ def test_a_loss_that_is_no_number_stops_before_it_reaches_the_weights(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        pytest.param({"device": "gpu7"}, "'gpu7' is not known", id="device"),
+        pytest.param({"device": "gpu7"}, "no device 'gpu7'", id="device"),
         pytest.param({"state": ("qvel",)}, "no array 'qvel'", id="state"),
         pytest.param({"model": {"hidden": 4}}, "hidden = 4", id="unknown-field"),
         pytest.param({"model": {"heads": 0}}, "heads = 0", id="field-out-of-range"),
