@@ -227,7 +227,9 @@ class BagSource:
         except DataError:
             return None  # deserialize says why, should anybody want to decode it
 
-    def _payload(self, topic: str, recv_ns: int, channel: Channel, data: bytes) -> bytes:
+    def _payload(
+        self, topic: str, recv_ns: int, channel: Channel, data: bytes | memoryview
+    ) -> bytes | memoryview:
         if channel.encoding == "cdr" and data[:4] == ZSTD_MAGIC:  # rosbag2 compression per message
             try:
                 data = inflate_zstd(data, MAX_MESSAGE_BYTES)

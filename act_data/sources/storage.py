@@ -78,7 +78,7 @@ class Channel:
     count: int
 
 
-Item = tuple[int, str, Channel, bytes]  # recv_ns, topic, channel, payload
+Item = tuple[int, str, Channel, bytes | memoryview]  # recv_ns, topic, channel, payload
 
 
 class Storage(Protocol):
@@ -178,7 +178,7 @@ def merged(parts: Sequence[tuple[int, Callable[[], Iterator[Item]]]]) -> Iterato
             heapq.heapreplace(heap, (following[0], following[1], number, following, items))
 
 
-def inflate_zstd(data: bytes, limit: int) -> bytes:
+def inflate_zstd(data: bytes | memoryview, limit: int) -> bytes:
     """The decompressed bytes; ValueError when they are more than `limit`.
 
     Reads as a stream: the size that the frame itself declares is not trusted.
