@@ -155,6 +155,17 @@ def test_memory_stays_bounded_while_a_required_stream_is_missing() -> None:
         assert sync.buffered <= 32
 
 
+def test_memory_is_that_of_the_latency_however_long_a_stream_is_dead() -> None:
+    sync = Synchronizer[None](ROBOT, fps=30, latency_ns=200 * NS_PER_MS)
+    events = topic("cam", 30, seconds=30) + topic("arm", 200, seconds=2, delay_ms=1)
+    most = 0
+    for recv, name, stamp in sorted(events, key=lambda e: e[0]):
+        if sync.push(name, recv, stamp, None) or sync.grid is not None:
+            most = max(most, sync.buffered)
+    # rate x (latency + the 10 ms of reordering + one period) + the sample that is held
+    assert most <= (30 * (0.21 + 1 / 30) + 1) + (200 * (0.21 + 1 / 30) + 1)
+
+
 def test_a_missing_required_stream_does_not_hang_the_start() -> None:
     frames, report = synchronise(ROBOT, topic("cam", 30, seconds=14))
     assert 8.9 < seconds(frames[0]) < 9.1
@@ -180,6 +191,9 @@ def test_a_stream_that_comes_after_the_timeout_joins() -> None:
     )
     assert {f.valid for f in frames if seconds(f) < 12} == {False}
     assert {f.valid for f in frames if seconds(f) > 12.01} == {True}
+    # Samples of the quarter second before were there when these ticks left: after the tick.
+    before = [f.picks["arm"] for f in frames if seconds(f) < 12]
+    assert {(p.reason, p.index, p.sample) for p in before} == {(Reason.START, -1, None)}
 
 
 def test_an_optional_stream_that_never_comes_is_absent_and_harmless() -> None:
