@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -21,7 +21,8 @@ from time import perf_counter
 from pydantic import Field
 
 from act_data.episodes import Assembler, GapPolicy, schema_of
-from act_data.errors import DataError
+from act_data.errors import ActError, DataError, InputError
+from act_data.fitting import AUTO, named, robot_of
 from act_data.interfaces import DatasetReader, DatasetWriter, EpisodeWriter
 from act_data.observe import Observation
 from act_data.records import (
@@ -31,21 +32,22 @@ from act_data.records import (
     SourceRecord,
     SyncReport,
     VersionRecord,
+    reason_name,
 )
 from act_data.registry import Registry
 from act_data.report import masked_steps
-from act_data.robot import bind, load_robot, preset_names
 from act_data.sources import Recording, find_recordings, open_recording
 from act_data.store import open_dataset, open_writer
 from act_data.types import (
     NS_PER_MS,
     NS_PER_S,
     ClockPolicy,
+    RawMessage,
+    Reason,
     RobotSpec,
     StepType,
     SyncPolicy,
     Timestep,
-    TopicInfo,
 )
 
 Progress = Callable[[int, int], None]
@@ -64,14 +66,14 @@ class IngestSettings(Record):
         shard_frames: Frames per file; changes files, not content.
     """
 
-    robot: str = "auto"
-    fps: float | None = Field(None, gt=0)
+    robot: str = AUTO
+    fps: float | None = Field(None, gt=0, allow_inf_nan=False)
     sync: SyncPolicy | None = None
     clock: ClockPolicy | None = None
     action_shift: int | None = Field(None, ge=0)
-    latency_ms: float = Field(250.0, ge=0)
+    latency_ms: float = Field(250.0, ge=0, allow_inf_nan=False)
     gap: GapPolicy = GapPolicy.MASK
-    max_gap_s: float = Field(0.5, ge=0)
+    max_gap_s: float = Field(0.5, ge=0, allow_inf_nan=False)
     codec: Codec | None = None
     quality: int = Field(95, ge=1, le=100)
     shard_frames: int = Field(512, ge=1)
@@ -136,14 +138,22 @@ def ingest(
     began = perf_counter()
     settings = settings or IngestSettings()
     recordings = find_recordings(sources)
-    robot = configured(_robot(settings.robot, recordings[0]), settings)
+    _check_out(out, recordings)
+    robot = configured(robot_of(recordings, settings.robot), settings)
     fresh = not out.exists()
     run = _Run(robot, settings, out, progress)
     kept = False
     try:
         for number, recording in enumerate(recordings):
-            run.ingest(recording, left=len(recordings) - number)
+            try:
+                run.ingest(recording, left=len(recordings) - number)
+            except DataError as e:
+                raise named(e, recording) from e.__cause__
         version = run.commit()
+    except ActError as e:
+        if new := sum(not done.found for done in run.done):
+            e.hint += f" {new} finished episodes are kept: the same command goes on from there."
+        raise
     finally:
         kept = run.close()
         if fresh and not kept and out.is_dir():
@@ -160,6 +170,28 @@ def ingest(
         source_bytes=sum(file.stat().st_size for r in recordings for file in r.files),
         seconds=perf_counter() - began,
     )
+
+
+def _check_out(out: Path, recordings: Sequence[Recording]) -> None:
+    """Refuse a path that cannot hold what is to come, before hours are spent on it.
+
+    Raises:
+        InputError: It is no name for a dataset, or names one episode for several.
+    """
+    try:
+        str(out).encode()
+    except UnicodeEncodeError as e:
+        raise InputError(f"{str(out)!r} is no UTF-8 path: {e}", hint="Pick another name.") from None
+    if not out.resolve().name or out.suffix == ".h5":
+        raise InputError(
+            f"{str(out)!r} is no name for a dataset",
+            hint="Write NAME.zarr, NAME.hdf5, or a folder for HDF5 episodes.",
+        )
+    if out.suffix == ".hdf5" and len(recordings) > 1:
+        raise InputError(
+            f"{str(out)!r} holds exactly one episode, and there are {len(recordings)} recordings",
+            hint="Name a folder (--out without .hdf5) or a *.zarr dataset.",
+        )
 
 
 def _ingested(done: _Done, reader: DatasetReader) -> IngestedEpisode:
@@ -187,31 +219,6 @@ def configured(robot: RobotSpec, settings: IngestSettings) -> RobotSpec:
         clock=settings.clock or robot.clock,
         action_shift=robot.action_shift if shift is None else shift,
     )
-
-
-def fitting_robot(topics: Mapping[str, TopicInfo]) -> RobotSpec:
-    """The preset whose required streams are all in `topics`; of several, the one that reads most.
-
-    Raises:
-        DataError: No preset fits; says what each one misses first.
-    """
-    fitting: dict[str, int] = {}
-    for name in preset_names():
-        with suppress(DataError):
-            fitting[name] = len(bind(load_robot(name), topics))
-    if not fitting:
-        raise DataError(
-            f"no robot preset fits the topics of this recording: {', '.join(sorted(topics))}",
-            hint="Say which with --robot: a preset (`act-data robots`) or an own YAML file.",
-        )
-    return load_robot(max(fitting, key=lambda name: fitting[name]))
-
-
-def _robot(name: str, first: Recording) -> RobotSpec:
-    if name != "auto":
-        return load_robot(name)
-    with open_recording(first) as source:
-        return fitting_robot(source.topics)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,11 +265,12 @@ class _Run:
             expected = self._steps + left * max(1, round(seconds * self._robot.fps))
             episode: _Episode | None = None
             number = 0
+            assembler = self._assembler(view)
             try:
-                for step in self._timesteps(view):
+                for step in _timesteps(view, assembler):
                     if step.step_type is StepType.FIRST:
                         if episode is not None:
-                            self._finish(episode, view, origin)
+                            self._finish(episode, origin, _account(view, assembler))
                         episode = self._begin(recording, f"{job}/{number}", step, view)
                         number += 1
                     assert episode is not None  # the first step of a recording is a FIRST
@@ -270,12 +278,13 @@ class _Run:
                     self._steps += 1
                     self._progress(self._steps, max(expected, self._steps))
                 if episode is None:
+                    why = _why_invalid(_account(view, assembler))
                     raise DataError(
-                        f"{recording.name}: no usable step. {_why_invalid(view.report())}",
+                        f"{recording.name}: no usable step. {why}",
                         hint="Look at the topics' rates and stamps, or raise tolerance_ms in the "
                         "robot's YAML.",
                     )
-                self._finish(episode, view, origin)
+                self._finish(episode, origin, _account(view, assembler))
             except BaseException:
                 if episode is not None:
                     episode.discard()
@@ -292,16 +301,13 @@ class _Run:
         self._close.close()
         return kept
 
-    def _timesteps(self, view: Observation) -> Iterator[Timestep]:
-        assembler = Assembler(
+    def _assembler(self, view: Observation) -> Assembler[RawMessage]:
+        return Assembler(
             self._robot,
             view.observer,
             gap=self._settings.gap,
             max_gap_ticks=round(self._settings.max_gap_s * self._robot.fps),
         )
-        for frame in view.frames():
-            yield from assembler.add(frame)
-        yield from assembler.finish()
 
     def _found(self, recording: Recording, job: str) -> bool:
         """Whether an earlier run has finished this recording; then it is noted as done.
@@ -337,7 +343,7 @@ class _Run:
         writer = None if uid in self._writer.durable else self._writer.episode(uid)
         return _Episode(recording=recording.name, uid=uid, writer=writer)
 
-    def _finish(self, episode: _Episode, view: Observation, origin: SourceRecord) -> None:
+    def _finish(self, episode: _Episode, origin: SourceRecord, sync: SyncReport) -> None:
         settings = self._settings
         if episode.writer is not None:
             episode.writer.finish(
@@ -347,7 +353,7 @@ class _Run:
                     operator=settings.operator,
                     success=settings.success,
                     notes=settings.notes,
-                    sync=view.report(),
+                    sync=sync,
                 )
             )
         self.done.append(
@@ -370,6 +376,28 @@ class _Episode:
     def discard(self) -> None:
         if self.writer is not None:
             self.writer.discard()
+
+
+def _timesteps(view: Observation, assembler: Assembler[RawMessage]) -> Iterator[Timestep]:
+    for frame in view.frames():
+        yield from assembler.add(frame)
+    yield from assembler.finish()
+
+
+def _account(view: Observation, assembler: Assembler[RawMessage]) -> SyncReport:
+    """The synchronizer's account, and what only decoding could tell: what is not finite."""
+    report, seen = view.report(), assembler.account
+    not_finite = reason_name(Reason.NOT_FINITE)
+    streams = dict(report.streams)
+    for column in view.observer.columns:
+        ticks = seen.invalid.get(column.name, {}).get(not_finite, 0)
+        stream = streams[column.stream]
+        if ticks > stream.invalid.get(not_finite, 0):
+            invalid = {**stream.invalid, not_finite: ticks}
+            streams[column.stream] = stream.model_copy(update={"invalid": invalid})
+    if streams == report.streams:
+        return report
+    return report.model_copy(update={"streams": streams, "valid": min(report.valid, seen.usable)})
 
 
 def _digest(source_sha256: str, robot: RobotSpec, settings: IngestSettings) -> str:

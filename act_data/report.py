@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from act_data.check import open_ref
+from act_data.check import open_ref, open_verified
 from act_data.interfaces import DatasetReader
 from act_data.records import SYNC_REASON, Feature, Record, StatsRecord, StreamSync
 from act_data.stats import compute
@@ -106,8 +106,12 @@ def stats(
     """Compute the statistics of a split and save them; gives them and the file beside the dataset.
 
     Those of the train split are also kept inside the version, where training finds them.
+
+    Raises:
+        NotFoundError: There is no such dataset or version.
+        StoreError: Its content no longer matches its version.
     """
-    reader = open_ref(ref)
+    reader = open_verified(ref)
     record = compute(reader, split, progress)
     if split == "train":
         reader.save_stats(record)

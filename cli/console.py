@@ -70,6 +70,12 @@ def options(record: type[R], **values: Any) -> R:
     """
     from pydantic import ValidationError
 
+    for name, value in values.items():
+        try:
+            str(value).encode()
+        except UnicodeEncodeError as e:  # bytes of a terminal or a file system that are no UTF-8
+            option = name.replace("_", "-")
+            raise InputError(f"--{option} is {str(value)!r}: {e}", hint="Write UTF-8.") from None
     try:
         return record.model_validate(values)
     except ValidationError as e:

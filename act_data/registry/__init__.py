@@ -110,6 +110,10 @@ class Registry:
             StoreError: The content no longer matches what was registered.
         """
         target, version = _split(ref)
+        try:
+            ref.encode()
+        except UnicodeEncodeError as e:
+            raise NotFoundError(f"{ref!r} is no name: {e}", hint="See `act-data list`.") from None
         with transaction(self.file) as db:
             row = db.execute("SELECT * FROM dataset WHERE name = ?", (target,)).fetchone()
             wanted = None if row is None else _wanted(db, row, version)

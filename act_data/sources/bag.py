@@ -12,7 +12,7 @@ from typing import Any, Self
 from act_data.errors import DataError, NotFoundError
 from act_data.records import SourceRecord
 from act_data.sources.message_types import MessageType, message_type
-from act_data.sources.recording import Recording, open_storage
+from act_data.sources.recording import Recording, open_storage, readable
 from act_data.sources.rosbag_metadata import read_promise
 from act_data.sources.stamps import header_stamp
 from act_data.sources.storage import (
@@ -183,7 +183,7 @@ class BagSource:
             name=self.name,
             kind=self._recording.kind,
             sha256=self._sha256,
-            files=tuple(str(f) for f in self._recording.files),
+            files=tuple(readable(str(f)) for f in self._recording.files),
             start_ns=min((first for first, _ in spans), default=0),
             end_ns=max((last for _, last in spans), default=0),
             topics=tuple(sorted(topics)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -74,7 +74,12 @@ def find_recordings(paths: Sequence[Path]) -> list[Recording]:
     once: dict[tuple[Path, ...], Recording] = {}
     for recording in found:
         once.setdefault(tuple(f.resolve() for f in recording.files or ()), recording)
-    return list(once.values())
+    return [replace(r, name=readable(r.name)) for r in once.values()]
+
+
+def readable(name: str) -> str:
+    """`name` as UTF-8: what a file system holds that is none is written like \\xff."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def open_storage(path: Path, kind: Kind) -> Storage:

@@ -1,0 +1,94 @@
+"""Which robot recordings are of, and that every one of them fits it: before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from act_data.errors import DataError
+from act_data.robot import bind, load_robot, preset_names
+from act_data.sources import Recording, open_recording
+from act_data.types import RobotSpec, TopicInfo
+
+T = TypeVar("T")
+
+AUTO = "auto"
+
+
+def robot_of(recordings: Sequence[Recording], name: str) -> RobotSpec:
+    """The robot called `name`, which all recordings are of.
+
+    Reads the index of every recording, so that a damaged one is found now and not after hours.
+
+    Args:
+        name: Preset or YAML file; "auto" is the preset that fits the first recording best.
+
+    Raises:
+        InputError: The YAML file says something wrong.
+        NotFoundError: There is no such preset or file.
+        DataError: Recordings that cannot be opened, or lack topics of the robot; all of them.
+    """
+    robot = None if name == AUTO else load_robot(name)
+    topics = _each(recordings, _topics)
+    robot = (
+        robot or _each(recordings[:1], lambda first: fitting_robot(topics[first]))[recordings[0]]
+    )
+    _each(recordings, lambda recording: bind(robot, topics[recording]))
+    return robot
+
+
+def fitting_robot(topics: Mapping[str, TopicInfo]) -> RobotSpec:
+    """The preset whose required streams are all in `topics`; of several, the one that reads most.
+
+    Raises:
+        DataError: No preset fits; says what each one misses.
+    """
+    fitting: dict[str, int] = {}
+    misses: list[str] = []
+    for name in preset_names():
+        try:
+            fitting[name] = len(bind(load_robot(name), topics))
+        except DataError as e:
+            misses.append(f"  {str(e).splitlines()[0].rstrip(':')}")
+    if not fitting:
+        there = ", ".join(f"{t.name} ({t.type.rsplit('/', 1)[-1]})" for t in topics.values())
+        raise DataError(
+            "no robot preset fits the topics:\n"
+            + "\n".join(misses)
+            + f"\nIt has: {there or 'no topic at all'}",
+            hint="Say which with --robot: a preset (`act-data robots`) or an own YAML file.",
+        )
+    return load_robot(max(fitting, key=lambda name: fitting[name]))
+
+
+def named(error: DataError, recording: Recording) -> DataError:
+    """`error` with the recording that it is about."""
+    text = str(error)
+    if text.startswith(recording.name) or any(str(file) in text for file in recording.files):
+        return error
+    return DataError(f"{recording.name}: {error}", hint=error.hint)
+
+
+def _topics(recording: Recording) -> Mapping[str, TopicInfo]:
+    with open_recording(recording) as source:
+        return source.topics
+
+
+def _each(recordings: Sequence[Recording], ask: Callable[[Recording], T]) -> dict[Recording, T]:
+    """What `ask` gives for each recording, or one error about all for which it raises."""
+    found: dict[Recording, T] = {}
+    errors: list[DataError] = []
+    for recording in recordings:
+        try:
+            found[recording] = ask(recording)
+        except DataError as e:
+            errors.append(named(e, recording))
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise DataError(
+            f"{len(errors)} of {len(recordings)} recordings cannot be ingested:\n"
+            + "\n".join(f"  {e}" for e in errors),
+            hint=f"Nothing was written. Leave them out, or: {errors[0].hint}",
+        )
+    return found
