@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from act_data.robot import load_robot
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "README.md",
@@ -23,7 +28,7 @@ def commands() -> list[tuple[str, str]]:
             for line in block.replace("\\\n", " ").splitlines():
                 line = line.strip().removeprefix("$ ")
                 if line.startswith(("act-data ", "act-model ", "make ")):
-                    found.append((page.name, line.split(" #")[0].split(" | ")[0]))
+                    found.append((page.name, line.split(" #")[0].split(" | ")[0].strip()))
     return found
 
 
@@ -59,3 +64,37 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} -> {target}"
+
+
+def test_the_robot_of_the_readme_is_a_robot(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\nfps: 30\n" + block)
+    robot = load_robot(file)
+    assert [a.name for a in robot.arrays] == ["force", "touch", "range"]
+
+
+def test_the_demo_and_the_python_of_the_readme_run(tmp_path: Path) -> None:
+    """The whole path as `make demo` goes it, with a few training steps."""
+    out = tmp_path / "demo"
+    programs = Path(sys.executable).parent
+    environment = {**os.environ, "DEMO_DIR": str(out), "DEMO_STEPS": "2"}
+    environment["PATH"] = f"{programs}:{environment['PATH']}"
+    done = subprocess.run(
+        ["bash", str(ROOT / "examples" / "demo.sh")],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    shown = [line for line in done.stdout.splitlines() if "$ act-" in line]
+    assert len(shown) == 5
+    assert (out / "run" / "best" / "model.safetensors").is_file()
+    assert (out / "actions.jsonl").read_text().count("\n") == 119
+
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    code = block.replace("ds.zarr", str(out / "reach.zarr")) + "\nprint(images.shape)\n"
+    printed = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
+    assert printed.strip() == "(8, 72, 96, 3)"
