@@ -39,3 +39,11 @@ class DataError(ActError, ValueError):
 
 class StoreError(ActError):
     """A dataset or checkpoint on disk that is damaged, cannot be written, or is too new."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "Restore it from a copy, or make it again from its source.",
+    ) -> None:
+        super().__init__(message, hint=hint)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -296,9 +297,9 @@ class _Run:
         return self._writer.commit([done.uid for done in self.done])
 
     def close(self) -> bool:
-        """Let go of the dataset. Returns whether it holds any finished episode."""
+        """Let go of the dataset, after an error too. Returns whether it holds a finished episode."""
         kept = self._writer is not None and bool(self._writer.durable)
-        self._close.close()
+        self._close.__exit__(*sys.exc_info())
         return kept
 
     def _assembler(self, view: Observation) -> Assembler[RawMessage]:

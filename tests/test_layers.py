@@ -44,7 +44,7 @@ DOORS = {  # outside library -> the only rooms that may import it
     "h5py": {"act_data.store.hdf5"},
     "simplejpeg": {"act_data.store.jpeg"},
     "PIL": {"act_data.store.jpeg", "act_data.decode"},
-    "filelock": {"act_data.store", "act_data.registry"},
+    "fcntl": {"act_data.store.lock"},
     "sqlite3": {"act_data.registry"},
     "platformdirs": {"act_data.registry"},
     "apsw": {"act_data.sources"},

@@ -17,8 +17,6 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-import filelock
-
 from act_data.errors import ConflictError, InputError, NotFoundError, StoreError
 from act_data.records import (
     DatasetSchema,
@@ -32,6 +30,7 @@ from act_data.store import layout, splits
 from act_data.store.differences import differences
 from act_data.store.files import writing
 from act_data.store.hashing import content_hash
+from act_data.store.lock import WriterLock
 from act_data.store.zarr_episode import SYNC, Shards, ZarrEpisode
 from act_data.store.zarr_folder import ZarrFolder
 from act_data.store.zarr_records import (
@@ -79,7 +78,7 @@ class ZarrWriter:
         )
         with writing(root.parent, 0):
             root.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = self._locked()
+        self._lock = WriterLock(root)
         try:
             self._folder.clear_scratch()
             self._exists = self._occupied()
@@ -109,7 +108,7 @@ class ZarrWriter:
             ConflictError: There is one with this uid, or another one is still open.
         """
         layout.check_uid(uid)
-        if not self._lock.is_locked:
+        if not self._lock.held:
             raise ConflictError(f"the writer of {str(self._path)!r} is closed")
         if uid in self._durable:
             raise ConflictError(
@@ -133,7 +132,7 @@ class ZarrWriter:
             StoreError: A file of an episode is missing, or the disk is full or failing; the
                 last version stays as it was.
         """
-        if not self._lock.is_locked:
+        if not self._lock.held:
             raise ConflictError(f"the writer of {str(self._path)!r} is closed")
         parent = self._version.episodes if self._version else ()
         known = {entry.uid for entry in parent}
@@ -184,20 +183,6 @@ class ZarrWriter:
         self._lock.release()
 
     # --- continuing what is there -------------------------------------------------------------
-
-    def _locked(self) -> filelock.BaseFileLock:
-        root = self._folder.path
-        lock = filelock.FileLock(root.with_name(f".{root.name}.lock"))
-        with writing(Path(lock.lock_file), 0):
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout as e:
-                raise ConflictError(
-                    f"another process is writing {str(self._path)!r}: it holds the lock "
-                    f"{str(lock.lock_file)!r}",
-                    hint="Wait until it is done; a process that died holds no lock.",
-                ) from e
-        return lock
 
     def _occupied(self) -> bool:
         root = self._folder.path

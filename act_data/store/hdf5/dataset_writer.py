@@ -10,8 +10,6 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-import filelock
-
 from act_data.errors import ConflictError, DataError, InputError, NotFoundError
 from act_data.records import DatasetSchema, EpisodeInfo, EpisodeRecord, VersionRecord
 from act_data.store import splits
@@ -22,6 +20,7 @@ from act_data.store.hdf5.episode_writer import FileWriter, write_commit
 from act_data.store.hdf5.layout import Commit, Header, check_schema
 from act_data.store.hdf5.place import Member, Place, left_behind, members, version_of
 from act_data.store.layout import check_uid
+from act_data.store.lock import WriterLock
 from act_data.types import Timestep
 
 
@@ -37,10 +36,11 @@ class Hdf5Writer:
         self._tidy_up = False
         self._members: list[Member] = []
         self._durable: dict[str, EpisodeRecord] = {}
+        self._made: set[str] = set()
         self._uid = uuid.uuid4().hex
         with writing(self._place.path.parent, 0):
             self._place.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = self._locked()
+        self._lock = WriterLock(self._place.path)
         try:
             self._continue()
         except BaseException:
@@ -73,12 +73,14 @@ class Hdf5Writer:
             )
         if self._current is not None and self._current.open:
             raise ConflictError(f"episode {self._current.uid!r} is still open")
-        if self._place.single and self._durable:
+        if self._place.single and (self._members or self._made):
             raise InputError(
                 f"{str(self._path)!r} holds exactly one episode, and has it: "
                 f"{next(iter(self._durable))!r}",
                 hint="For several, name a folder (--out without .hdf5) or a *.zarr dataset.",
             )
+        if self._place.single:
+            self._discard_finished()  # what another run finished and nobody asks for
         if not self._place.folder.exists():
             with writing(self._place.folder, 0):
                 self._place.folder.mkdir()
@@ -145,6 +147,8 @@ class Hdf5Writer:
         if self._current is not None:
             self._current.discard()
         folder = self._place.folder
+        if self._place.single and not self._members and kind is not None:
+            self._discard_finished()  # it would lie hidden beside the file that it did not become
         if self._tidy_up and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         self._lock.release()
@@ -165,25 +169,18 @@ class Hdf5Writer:
             self._place.unfinished(uid).rename(self._place.finished(uid))
             sync_folder(self._place.folder)
         self._durable[uid] = record
+        self._made.add(uid)
         return record
 
-    def _refuse_closed(self) -> None:
-        if not self._lock.is_locked:
-            raise ConflictError(f"the writer of {str(self._path)!r} is closed")
+    def _discard_finished(self) -> None:
+        """Remove finished episodes that no version of a single file holds."""
+        for path in self._place.all_finished():
+            path.unlink()
+        self._durable.clear()
 
-    def _locked(self) -> filelock.BaseFileLock:
-        path = self._place.path
-        lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
-        with writing(Path(lock.lock_file), 0):
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout as error:  # itself an OSError
-                raise ConflictError(
-                    f"another process is writing {str(self._path)!r}: it holds the lock "
-                    f"{str(lock.lock_file)!r}",
-                    hint="Wait until it is done; a process that died holds no lock.",
-                ) from error
-        return lock
+    def _refuse_closed(self) -> None:
+        if not self._lock.held:
+            raise ConflictError(f"the writer of {str(self._path)!r} is closed")
 
     def _continue(self) -> None:
         place = self._place
