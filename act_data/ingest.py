@@ -297,7 +297,7 @@ class _Run:
         return self._writer.commit([done.uid for done in self.done])
 
     def close(self) -> bool:
-        """Let go of the dataset, after an error too. Returns whether it holds a finished episode."""
+        """Let go of the dataset, after an error too. Says whether it holds a finished episode."""
         kept = self._writer is not None and bool(self._writer.durable)
         self._close.__exit__(*sys.exc_info())
         return kept

@@ -23,8 +23,9 @@ def writing(path: Path, size: int) -> Iterator[None]:
     try:
         yield
     except OSError as e:
+        what = f"{size} bytes to " if size else ""
         raise StoreError(
-            f"cannot write {size} bytes to {str(path)!r}: {e.strerror or e}",
+            f"cannot write {what}{str(path)!r}: {e.strerror or e}",
             hint="Make room on the disk, or check the permissions, and run it again.",
         ) from e
 
