@@ -33,6 +33,7 @@ CAMERA_HZ, JOINT_HZ, ODOM_HZ = 30, 200, 50
 PAN_PIXELS = 3  # per frame
 SENSOR_NOISE = 2.0  # standard deviation, grey levels
 DISTINCT_FRAMES = 30
+CHUNK_BYTES = 768 * 1024  # as `rosbag record` has it
 START_NS = 1_700_000_000 * 10**9
 NS = 10**9
 
@@ -68,7 +69,9 @@ def make_bag(path: Path, seconds: float) -> None:
         *(_joints(len(CAMERAS) + n, topic, seconds) for n, topic in enumerate(JOINTS)),
         _odometry(len(CAMERAS) + len(JOINTS), seconds),
     ]
-    with Writer(path) as writer:
+    writer = Writer(path)
+    writer.chunk_threshold = CHUNK_BYTES
+    with writer:
         known: dict[str, Any] = {}
         for recv_ns, _, topic, type_, message in heapq.merge(*sources, key=lambda e: e[:2]):
             if topic not in known:
@@ -120,7 +123,7 @@ def _times(
 ) -> Iterator[tuple[int, int, int]]:
     """(seq, stamp_ns, recv_ns): the phase is the source's own, the latency never under 2/3."""
     rng = np.random.default_rng(1000 + source)
-    phase_ns = int(rng.integers(NS / rate_hz))
+    phase_ns = int(rng.integers(round(NS / rate_hz)))
     for seq in range(int(seconds * rate_hz)):
         stamp_ns = START_NS + phase_ns + round(seq * NS / rate_hz)
         late_ms = latency_ms * (2 / 3 + rng.exponential(1 / 3))

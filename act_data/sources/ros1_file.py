@@ -36,7 +36,7 @@ from act_data.types import NS_PER_S
 _U32 = struct.Struct("<I")
 _TIME = struct.Struct("<II")
 _MESSAGE = bytes([RecordType.MSGDATA])
-_VIEW_SHARE = 4  # a message of at least this part of its chunk is not copied out of it
+_VIEW_SHARE = 2  # a message of at least one part in so many of its chunk is not copied
 
 
 class Ros1File:
@@ -128,7 +128,7 @@ class Ros1File:
                 found.append((sec * NS_PER_S + nsec, wanted[id_].topic, start, stop, id_))
         whole = memoryview(data)
         for recv_ns, topic, start, stop, id_ in sorted(found):
-            # A picture is most of its chunk: a view saves copying it and keeps little else alive.
+            # A picture is most of its chunk: a view saves a copy and keeps little else alive.
             view = (stop - start) * _VIEW_SHARE >= len(data)
             yield recv_ns, topic, wanted[id_], (whole if view else data)[start:stop]
 
