@@ -37,6 +37,7 @@ from act_data.records import (
 )
 from act_data.registry import Registry
 from act_data.report import masked_steps
+from act_data.robot import with_joints
 from act_data.sources import Recording, find_recordings, open_recording
 from act_data.store import open_dataset, open_writer
 from act_data.types import (
@@ -239,6 +240,7 @@ class _Run:
     ) -> None:
         self.done: list[_Done] = []
         self._robot = robot
+        self._asked = robot  # without the joint orders that recordings show
         self._settings = settings
         self._out = out
         self._progress = progress
@@ -259,7 +261,7 @@ class _Run:
         with open_recording(recording) as source:
             view = Observation(source, self._robot, latency_ns=latency_ns)
             origin = source.record(view.topics)
-            job = _digest(origin.sha256, self._robot, self._settings)
+            job = _digest(origin.sha256, self._asked, self._settings)
             if self._found(recording, job):
                 return
             seconds = max(0, origin.end_ns - origin.start_ns) / NS_PER_S
@@ -329,6 +331,7 @@ class _Run:
     ) -> _Episode:
         if self._writer is None:
             zarr = self._out.suffix == ".zarr"
+            self._robot = with_joints(self._robot, view.joints())
             schema = schema_of(
                 self._robot,
                 first,

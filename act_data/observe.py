@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from act_data.decode import Decoder, decoder
-from act_data.episodes import Decode, Observer
+from act_data.decode import Decoder, decoder, joint_names
+from act_data.episodes import Observer
 from act_data.errors import InputError
 from act_data.interfaces import Source
 from act_data.records import SyncReport
@@ -67,7 +67,8 @@ class Observation:
         for name, topic in self.streams.items():
             self._names[topic.name].append(name)
         self._synchronizer: Synchronizer[RawMessage] | None = None
-        self.observer: Observer[RawMessage] = Observer(robot, self._decoders())
+        self._decoders = self._new_decoders()
+        self.observer: Observer[RawMessage] = Observer(robot, self._decoders)
 
     def frames(self) -> Iterator[Frame[RawMessage]]:
         """The frames of the source, in one pass over its messages.
@@ -91,6 +92,17 @@ class Observation:
             raise InputError("there is no account before the first frame", hint="Read `frames`.")
         return self._synchronizer.report()
 
+    def joints(self) -> dict[str, tuple[str, ...]]:
+        """The joint order of every `joint_state` stream, by stream, as far as it is known.
+
+        A stream whose preset declares none has that of the first message that was decoded.
+        """
+        return {
+            part.stream: names
+            for part, decode in self._decoders.items()
+            if (names := joint_names(decode.decode))
+        }
+
     def _new_synchronizer(self) -> Synchronizer[RawMessage]:
         streams = [
             SyncStream(
@@ -107,7 +119,7 @@ class Observation:
             streams, fps=self.robot.fps, latency_ns=self._latency_ns, clock=self.robot.clock
         )
 
-    def _decoders(self) -> dict[ArrayPart, Decode[RawMessage]]:
+    def _new_decoders(self) -> dict[ArrayPart, _PartDecoder]:
         """One per part that the source has: the observer leaves arrays without all parts out."""
         messages = {name: _Messages(self._source) for name in self.streams}
         return {
@@ -145,7 +157,7 @@ class _PartDecoder:
 
     def __init__(self, messages: _Messages, decode: Decoder) -> None:
         self._messages = messages
-        self._decode = decode
+        self.decode = decode
 
     def __call__(self, raw: RawMessage) -> Value | None:
-        return self._decode(raw.type, self._messages(raw))
+        return self.decode(raw.type, self._messages(raw))

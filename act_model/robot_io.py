@@ -17,6 +17,7 @@ from act_data.errors import DataError, InputError
 from act_data.interfaces import DatasetReader, Source
 from act_data.observe import Observation
 from act_data.records import SYNC_REASON, TIMESTAMP, DatasetSchema, Feature
+from act_data.robot import with_joints
 from act_data.store.jpeg import codec_round_trip
 from act_data.types import NS_PER_MS, Reason, RobotSpec, Role, StepType, StreamSpec, Timestep, Value
 from act_model.checkpoint import contract_of
@@ -317,13 +318,19 @@ def _as_trained(robot: RobotSpec, policy: Contract) -> RobotSpec:
             spec, policy=sync.policy, tolerance_ms=sync.tolerance_ms, required=sync.required
         )
 
-    return replace(
+    read = replace(
         robot,
         fps=policy.rate_hz,
         clock=policy.clock,
         action_shift=policy.action_shift,
         streams=tuple(stream(spec) for spec in robot.streams),
     )
+    # A preset may leave the joint order to the first recording: the policy knows which it was.
+    elements = (name for v in (*policy.state, *policy.action) for name in v.names)
+    joints: dict[str, tuple[str, ...]] = {}
+    for name, _, joint in (element.partition("/") for element in dict.fromkeys(elements)):
+        joints[name] = (*joints.get(name, ()), joint)
+    return with_joints(read, joints)
 
 
 def _refuse(what: str) -> NoReturn:

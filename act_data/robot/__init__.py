@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -13,7 +14,7 @@ from act_data.errors import DataError, InputError, NotFoundError
 from act_data.robot.checks import nearest, parse
 from act_data.robot.preset import RobotFile
 from act_data.robot.yaml_lines import MAX_BYTES, Problem, read
-from act_data.types import RobotSpec, StreamKind, StreamSpec, TopicInfo
+from act_data.types import ArraySpec, RobotSpec, StreamKind, StreamSpec, TopicInfo
 
 _IMAGE = r"sensor_msgs/msg/(Image|CompressedImage)"
 TYPES: Mapping[StreamKind, str] = {
@@ -120,6 +121,30 @@ def _error(file: str, problems: list[Problem]) -> InputError:
 
 
 # --- the topics of a recording ----------------------------------------------------------------
+
+
+def with_joints(robot: RobotSpec, joints: Mapping[str, tuple[str, ...]]) -> RobotSpec:
+    """`robot` with the joint order that a recording has shown, where its preset declares none.
+
+    Args:
+        joints: Joint names in order, by stream.
+    """
+    streams = tuple(
+        s if s.joints or s.kind is not StreamKind.JOINT_STATE
+        else replace(s, joints=joints.get(s.name, ()))
+        for s in robot.streams
+    )  # fmt: skip
+    order = {s.name: s.joints for s in streams}
+    return replace(
+        robot, streams=streams, arrays=tuple(_with_names(array, order) for array in robot.arrays)
+    )
+
+
+def _with_names(array: ArraySpec, order: Mapping[str, tuple[str, ...]]) -> ArraySpec:
+    if array.names or not all(order[part.stream] for part in array.parts):
+        return array
+    names = tuple(f"{p.stream}/{joint}" for p in array.parts for joint in order[p.stream])
+    return replace(array, names=names, shape=(len(names),))
 
 
 def bind(robot: RobotSpec, topics: Mapping[str, TopicInfo]) -> dict[str, TopicInfo]:
