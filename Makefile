@@ -25,7 +25,7 @@ demo: $(BIN)/.run ## Recorded bags to a trained, replayed policy in a few minute
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
 test: $(BIN)/.dev ## Run the whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadscope $(PYTEST)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope $(PYTEST)
 
 lint: $(BIN)/.dev ## Style: ruff
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from time import perf_counter
+from pathlib import Path
 
 import pytest
 
@@ -27,13 +27,16 @@ def test_help_does_not_import_the_heavy_libraries(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["act-data", "act-model"])
-def test_help_takes_less_than_half_a_second_of_cpu(command: str) -> None:
-    script = os.path.join(os.path.dirname(sys.executable), command)  # noqa: PTH118, PTH120
+def test_help_takes_less_than_half_a_second(command: str) -> None:
+    """Processor time, which is what the wall shows on a machine that does nothing else."""
+    script = str(Path(sys.executable).with_name(command))
     best = float("inf")
-    for _ in range(5):
-        began = perf_counter()
-        subprocess.run([script, "--help"], check=True, capture_output=True)
-        best = min(best, perf_counter() - began)
+    for _ in range(3):
+        child = subprocess.Popen([script, "--help"], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.returncode == 0
+        best = min(best, usage.ru_utime + usage.ru_stime)
     assert best < 0.5
 
 
