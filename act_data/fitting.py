@@ -62,11 +62,11 @@ def fitting_robot(topics: Mapping[str, TopicInfo]) -> RobotSpec:
 
 
 def named(error: DataError, recording: Recording) -> DataError:
-    """`error` with the recording that it is about."""
+    """`error` with the recording that it is about, and a way out."""
     text = str(error)
-    if text.startswith(recording.name) or any(str(file) in text for file in recording.files):
-        return error
-    return DataError(f"{recording.name}: {error}", hint=error.hint)
+    if not text.startswith(recording.name) and all(str(f) not in text for f in recording.files):
+        text = f"{recording.name}: {text}"
+    return DataError(text, hint=error.hint or "Leave this recording out, or record it again.")
 
 
 def _topics(recording: Recording) -> Mapping[str, TopicInfo]:

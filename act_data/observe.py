@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from act_data.decode import Decoder, decoder, joint_names
@@ -122,10 +123,13 @@ class Observation:
     def _new_decoders(self) -> dict[ArrayPart, _PartDecoder]:
         """One per part that the source has: the observer leaves arrays without all parts out."""
         messages = {name: _Messages(self._source) for name in self.streams}
+        # With the topics that are really read, so that an error names them.
+        specs = {
+            name: replace(self.robot.stream(name), topic=topic.name)
+            for name, topic in self.streams.items()
+        }
         return {
-            part: _PartDecoder(
-                messages[part.stream], decoder(self.robot.stream(part.stream), part.field)
-            )
+            part: _PartDecoder(messages[part.stream], decoder(specs[part.stream], part.field))
             for array in self.robot.arrays
             for part in array.parts
             if part.stream in messages

@@ -284,7 +284,7 @@ def _camera(schema: DatasetSchema, kind: str, name: str) -> CameraContract:
 
 
 def _beside(folder: Path, suffix: str) -> Path:
-    return folder.with_name(f"{folder.name}.{suffix}")
+    return Path(f"{folder.absolute()}.{suffix}")  # "." has no name of its own
 
 
 def _whole(folder: Path) -> Path:

@@ -155,6 +155,9 @@ def dataset_of(trained_on: DatasetRef) -> DatasetReader:
         InputError: Another dataset has taken its place.
     """
     path = Path(trained_on.path)
+    if not path.exists():  # then it may have been moved, and registered again
+        places = [Path(d.path) for d in Registry().datasets() if d.uid == trained_on.uid]
+        path = next((place for place in places if place.exists()), path)
     if not path.exists():
         raise NotFoundError(
             f"the dataset that the policy was trained on is no longer at {str(path)!r}",

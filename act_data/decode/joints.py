@@ -57,11 +57,15 @@ class JointDecoder:
     def _find(self, listed: list[str], where: str) -> NDArray[np.intp]:
         twice = sorted({name for name in listed if listed.count(name) > 1})
         if twice:
-            raise DataError(f"{where}: joints listed twice: {', '.join(map(repr, twice))}")
+            raise DataError(
+                f"{where}: joints listed twice: {', '.join(map(repr, twice))}",
+                hint="Give every joint of the driver a name of its own.",
+            )
         if not self.names:
             if self._count is not None and self._count != len(listed):
                 raise DataError(
-                    f"{where}: {len(listed)} joints, the first message had {self._count}"
+                    f"{where}: {len(listed)} joints, the first message had {self._count}",
+                    hint="Name the joints that you want in the preset.",
                 )
             self.names = tuple(listed)
             self._count = len(listed)

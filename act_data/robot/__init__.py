@@ -110,7 +110,9 @@ def _parse(file: str, data: bytes) -> RobotSpec:
 def _error(file: str, problems: list[Problem]) -> InputError:
     if len(problems) == 1:
         (problem,) = problems
-        return InputError(f"{file}:{problem.line}: {problem.what}", hint=problem.way_out)
+        return InputError(
+            f"{file}:{problem.line}: {problem.what}", hint=problem.way_out or "Correct this line."
+        )
     lines = [f"  {file}:{p.line}: {p.what}. {p.way_out}".rstrip() for p in problems[:_LISTED]]
     if len(problems) > _LISTED:
         lines.append(f"  and {len(problems) - _LISTED} more")
