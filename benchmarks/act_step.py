@@ -1,7 +1,7 @@
 """One training step of ActCvae beside the structure of the original ACT, in turns.
 
     python benchmarks/act_step.py            # published size, 1 camera 480x640, batch 2
-    python benchmarks/act_step.py --small    # seconds, for a machine that should not judge time
+    python benchmarks/act_step.py --quick    # seconds, for a machine that should not judge time
     python benchmarks/act_step.py --json
 
 The original's structure is restated here from torch.nn modules: MultiheadAttention, a decoder
@@ -208,12 +208,12 @@ def contenders(config: ModelConfig, batch: int) -> list[Contender]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=4, help="timed steps of each, in turns")
-    parser.add_argument("--small", action="store_true", help="a small network and picture")
+    parser.add_argument("--quick", action="store_true", help="a small network and picture")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     small = {"image_size": (96, 128), "hidden_dim": 64, "feedforward_dim": 128, "chunk_size": 20}
     size = {"state_dim": 14, "action_dim": 14, "cameras": ("top",)}
-    config = ModelConfig.model_validate(size | (small if args.small else {}))
+    config = ModelConfig.model_validate(size | (small if args.quick else {}))
     batch = 2
 
     entrants = contenders(config, batch)

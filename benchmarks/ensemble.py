@@ -1,7 +1,7 @@
 """One tick of temporal ensembling: ours beside the dense table of the original ACT, in turns.
 
     python benchmarks/ensemble.py            # K = 32 and 100, A = 14, a table for 10,000 ticks
-    python benchmarks/ensemble.py --small    # a second, for a machine that should not judge time
+    python benchmarks/ensemble.py --quick    # a second, for a machine that should not judge time
     python benchmarks/ensemble.py --json
 
 The table of the original is (T, T + K, A) float64; it grows into memory as ticks touch it, so its
@@ -95,10 +95,10 @@ def measure(chunk_size: int, table_ticks: int, timed: int) -> Row:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true", help="a table for 500 ticks, 60 timed")
+    parser.add_argument("--quick", action="store_true", help="a table for 500 ticks, 60 timed")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     options = parser.parse_args()
-    table_ticks, timed = (500, 60) if options.small else (10_000, 500)
+    table_ticks, timed = (500, 60) if options.quick else (10_000, 500)
     rows = [measure(chunk_size, table_ticks, timed) for chunk_size in (32, 100)]
     if options.json:
         print(json.dumps({"rows": [{**asdict(row), "ratio": row.ratio} for row in rows]}))

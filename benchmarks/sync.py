@@ -15,7 +15,7 @@ as valid; the column "good" counts frames of any method whose samples are all wi
 frame's time. Buffers are counted in samples: during our start-up second, and after it.
 
     python benchmarks/sync.py            # and whether the promises of the synchronizer hold
-    python benchmarks/sync.py --small    # 9 s each, too short to judge
+    python benchmarks/sync.py --quick    # 9 s each, too short to judge
     python benchmarks/sync.py --json
 """
 
@@ -290,11 +290,11 @@ def judge(rows: Sequence[Row], same: bool) -> dict[str, bool]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--small", action="store_true", help="9 s each, too short to judge")
+    parser.add_argument("--quick", action="store_true", help="9 s each, too short to judge")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    rows, same = measure(9.0 if arguments.small else 60.0)
-    promises = {} if arguments.small else judge(rows, same)
+    rows, same = measure(9.0 if arguments.quick else 60.0)
+    promises = {} if arguments.quick else judge(rows, same)
     if arguments.json:
         print(json.dumps({"rows": [asdict(r) for r in rows], "promises": promises}, indent=2))
     else:

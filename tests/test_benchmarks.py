@@ -1,0 +1,81 @@
+"""Every benchmark runs, small, and prints what a program can read. None is judged by its times."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from act_data.sources import find_recordings, open_recording
+
+ROOT = Path(__file__).parent.parent
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
+README = ROOT / "benchmarks" / "README.md"
+
+
+@cache
+def run(benchmark: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(benchmark), *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, f"{benchmark.name} {arguments}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda path: path.stem)
+def test_a_benchmark_runs_small_and_prints_one_json_object(benchmark: Path) -> None:
+    said: dict[str, Any] = json.loads(run(benchmark, "--quick", "--json"))
+    assert said
+    for row in said.get("rows", ()):
+        assert isinstance(row, dict)
+
+
+def test_the_ingest_benchmark_tells_time_and_memory_of_every_contender() -> None:
+    said = json.loads(run(ROOT / "benchmarks" / "ingest.py", "--quick", "--json"))
+    rows = {row["name"]: row for row in said["rows"]}
+    assert list(rows) == ["read", "floor", "hashed", "ingest", "aloha"]
+    assert all(row["wall_s"] > 0 and row["cpu_s"] > 0 for row in rows.values())
+    assert rows["floor"]["cpu_vs_floor"] == 1.0
+    # A process never shows less than what its parent had: the parent must be the smallest.
+    assert said["setup"]["own_peak_mib"] < min(rows[n]["peak_mib"] for n in rows if n != "read")
+    assert rows["ingest"]["written_mib"] > 1.0
+    assert rows["aloha"]["written_mib"] > rows["ingest"]["written_mib"]
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda path: path.stem)
+def test_the_readme_of_the_benchmarks_shows_each_of_them(benchmark: Path) -> None:
+    assert f"python benchmarks/{benchmark.name}" in README.read_text()
+
+
+def test_a_made_bag_has_every_message_of_its_time_and_is_the_same_when_made_again(
+    tmp_path: Path,
+) -> None:
+    bags = [tmp_path / name for name in ("one.bag", "two.bag")]
+    for bag in bags:
+        run(ROOT / "benchmarks" / "make_bag.py", "--seconds", "0.2", "--out", str(bag))
+    assert bags[0].read_bytes() == bags[1].read_bytes()
+    (recording,) = find_recordings(bags[:1])
+    with open_recording(recording) as source:
+        counts = {name: topic.count for name, topic in source.topics.items()}
+        stamps = dict.fromkeys(counts, 0)
+        for raw in source.messages(source.topics):
+            assert raw.stamp_ns is not None
+            assert stamps[raw.topic] < raw.stamp_ns < raw.recv_ns
+            stamps[raw.topic] = raw.stamp_ns
+    cameras = {f"/camera_{place}/color/image_raw": 6 for place in "flr"}
+    arms = {
+        f"/{arm}/joint_{side}": 40 for arm in ("puppet", "master") for side in ("left", "right")
+    }
+    assert counts == {**cameras, **arms, "/odom": 10}
