@@ -201,7 +201,7 @@ def test_damaged_pictures_are_named(here: Path) -> None:
     for data, says in [
         (jpeg, "JPEG"),
         (b"\x89PNG\r\n\x1a\n", "PNG"),
-        (b"GIF89a", "GIF"),
+        (b"GIF89a", "'47 49 46 38'"),
         (b"", ""),
     ]:
         damaged = [
