@@ -21,6 +21,7 @@ from zarr.abc.codec import ArrayArrayCodec, ArrayBytesCodec
 from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, NDBuffer
 from zarr.core.common import JSON, parse_named_configuration
+from zarr.errors import UnknownCodecError
 from zarr.registry import get_codec_class, register_codec
 
 from act_data.errors import DataError, InputError
@@ -34,7 +35,7 @@ def register() -> None:
     for name, codec in (("reshape", ReshapeCodec), ("jpeg", JpegCodec)):
         try:
             get_codec_class(name)
-        except KeyError:
+        except (KeyError, UnknownCodecError):  # zarr 3.1 raises the one, zarr 3.4 the other
             register_codec(name, codec)
 
 

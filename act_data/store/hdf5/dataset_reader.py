@@ -172,14 +172,14 @@ class Hdf5Reader:
     def verify(self) -> list[str]:
         """One sentence per damaged, missing or foreign file; reads every byte of every array."""
         problems = [f"{str(p)!r} is not part of the dataset" for p in self._place.foreign()]
+        self._files = {}  # what HDF5 remembers of an open file hides what became of it on disk
         for number, entry in enumerate(self.episodes):
             path = self._place.target(number)
             try:
-                file = EpisodeFile(path)
-                same = file.header.record.hash == entry.hash
-                if not (same and file.content_hash() == entry.hash):
-                    problems.append(f"{str(path)!r} does not hold what was committed")
-                file.close()
+                with EpisodeFile(path) as file:
+                    same = file.header.record.hash == entry.hash
+                    if not (same and file.content_hash() == entry.hash):
+                        problems.append(f"{str(path)!r} does not hold what was committed")
             except StoreError as error:
                 problems.append(str(error))
         return problems
@@ -195,6 +195,7 @@ class Hdf5Reader:
         if file is None:
             file = EpisodeFile(self._place.target(episode))
             if file.header.record.hash != self.episodes[episode].hash:
+                file.close()
                 raise StoreError(
                     f"{str(self._place.target(episode))!r} is another file than when the dataset "
                     "was opened",

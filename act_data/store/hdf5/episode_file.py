@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, TypeVar
+from types import MappingProxyType, TracebackType
+from typing import Any, Self, TypeVar
 
 import h5py
 import numpy as np
@@ -43,6 +43,9 @@ class EpisodeFile:
     Every array is checked before its data is touched: a plain dataset reached without soft or
     external links, stored in the file itself without filters, of the shape and type that the
     schema promises, and not larger than the file.
+
+    Close it, or leave its `with` block: as long as one is open, HDF5 gives every other one in
+    this process what it remembers of the file, not what the disk holds.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,12 +63,22 @@ class EpisodeFile:
                 f"{str(path)!r} is not a sound HDF5 file: {error}",
                 hint="It was cut short or damaged; copy it again, or ingest its recording again.",
             ) from error
-        self.header = self._read_header()
+        try:
+            self.header = self._read_header()
+        except StoreError:
+            self.close()
+            raise
         self._features: Mapping[str, Feature] = MappingProxyType(
             {f.name: f for f in self.header.dataset_schema.features}
         )
         self._checked: dict[str, Any] = {}
         self._lengths: dict[str, NDArray[np.int64]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the file."""
@@ -238,13 +251,30 @@ class EpisodeFile:
                 raise self._error(f"has an attribute {name!r} of type {held.dtype}")
             return kind(group.attrs[name])
 
-    @contextmanager
-    def _reads(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            # What h5py makes of HDF5's own errors, by the kind of object that is damaged.
-            raise self._error(f"{what} cannot be read: {error}") from error
+    def _reads(self, what: str) -> _Reads:
+        return _Reads(self._path, what)
 
     def _error(self, what: str, hint: str = "") -> StoreError:
         return StoreError(f"{str(self._path)!r}: {what}", hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reads:
+    """Turns what h5py makes of HDF5's own errors into ours.
+
+    A class, because the errors that pass a generator's `contextmanager` refer to themselves in a
+    circle (seen with Python 3.12), and would keep the damaged file open until it is collected.
+    """
+
+    path: Path
+    what: str
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError | RuntimeError | KeyError | ValueError | TypeError):
+            # Which one it is depends on the kind of object that is damaged.
+            raise StoreError(f"{str(self.path)!r}: {self.what} cannot be read: {error}") from error

@@ -160,11 +160,11 @@ def version_of(found: list[Member], number: int) -> VersionRecord:
 
 
 def _member(path: Path) -> Member:
-    file = EpisodeFile(path)
-    file.close()
-    if file.header.commit is None:
+    with EpisodeFile(path) as file:
+        header = file.header
+    if header.commit is None:
         raise StoreError(f"{str(path)!r} was never committed", hint="Take it out of the folder.")
-    return Member(path, file.header, file.header.commit)
+    return Member(path, header, header.commit)
 
 
 def _same_dataset(member: Member, first: Member, expected: Commit) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -664,6 +665,18 @@ def test_a_pipe_in_the_place_of_an_episode_does_not_hang(tmp_path: Path) -> None
         open_dataset(tmp_path / "data")
 
 
+def damage_is_found(path: Path, steps: list[Timestep]) -> bool:
+    """Whether the dataset admits to be damaged; if not, it holds `steps`."""
+    try:
+        reader = open_dataset(path)
+        if not reader.verify():
+            assert_reads_back(reader, 0, steps)
+            return False
+    except StoreError:
+        pass
+    return True
+
+
 def test_random_damage_is_found_or_without_effect_and_never_a_crash(tmp_path: Path) -> None:
     path = tmp_path / "one.hdf5"
     steps = make_steps(3)
@@ -681,18 +694,62 @@ def test_random_damage_is_found_or_without_effect_and_never_a_crash(tmp_path: Pa
                 for place in rng.integers(0, 12_000, 3):
                     data[place] = rng.integers(256)
                 path.write_bytes(data)
-                try:
-                    reader = open_dataset(path)
-                    if reader.verify():
-                        found += 1
-                    else:
-                        assert_reads_back(reader, 0, steps)
-                except StoreError:
-                    found += 1
+                found += damage_is_found(path, steps)
             code = 0 if found > 20 else 2
         finally:
             os._exit(code)
     assert os.waitpid(pid, 0)[1] == 0
+
+
+def open_hdf5_files() -> int:
+    count: int = h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        pytest.param("act", "'act' cannot be read", id="when-opened"),
+        pytest.param("action", "'action' cannot be read", id="when-read"),
+    ],
+)
+def test_an_error_leaves_no_file_open(tmp_path: Path, name: str, message: str) -> None:
+    """HDF5 gives whoever opens an open file what it remembers of it, not what the disk holds."""
+    path = tmp_path / "one.hdf5"
+    ingested(path)
+    with h5py.File(path) as root:
+        header = h5py.h5o.get_info(root[name].id).addr
+    with path.open("r+b") as file:
+        file.seek(header)
+        file.write(b"\xff")  # a version of object headers that does not exist
+    gc.collect()
+    before = open_hdf5_files()
+    gc.disable()  # closed by us, not by chance
+    try:
+        problems: list[str] = []
+        try:
+            reader = open_dataset(path)
+            problems += reader.verify()
+            reader.read("action", 0)
+        except StoreError as error:
+            problems.append(str(error))
+        reader = None
+        assert all(message in problem for problem in problems)
+        assert problems
+        assert open_hdf5_files() == before
+    finally:
+        gc.enable()
+
+
+def test_verify_reads_the_disk_also_after_the_same_file_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "one.hdf5"
+    ingested(path)
+    reader = open_dataset(path)
+    assert reader.read("qpos", 0).shape == (5, 14)
+    with path.open("r+b") as file:
+        file.seek(0)
+        file.write(bytes(4096))
+    assert "not a sound HDF5 file" in reader.verify()[0]
 
 
 def test_a_damaged_statistics_file_is_a_store_error(tmp_path: Path) -> None:
