@@ -64,7 +64,9 @@ def fitting_robot(topics: Mapping[str, TopicInfo]) -> RobotSpec:
 def named(error: DataError, recording: Recording) -> DataError:
     """`error` with the recording that it is about, and a way out."""
     text = str(error)
-    if not text.startswith(recording.name) and all(str(f) not in text for f in recording.files):
+    if not text.startswith(f"{recording.name}:") and all(
+        str(f) not in text for f in recording.files
+    ):
         text = f"{recording.name}: {text}"
     return DataError(text, hint=error.hint or "Leave this recording out, or record it again.")
 
