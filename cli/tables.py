@@ -32,6 +32,14 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     return table
 
 
+def _print(table: Table) -> None:
+    """The title on a line of its own: rich would break it to the width of the columns."""
+    title, table.title = table.title, None
+    if title:
+        console.out.print(title, style="italic", soft_wrap=True)
+    console.out.print(table)
+
+
 def _number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}g}"
 
@@ -59,7 +67,7 @@ def ingest_report(report: IngestReport) -> None:
             *(str(episode.steps), str(episode.masked)),
             *(str(sum(s.estimated_drops for s in streams)), _ms(max(skews, default=None))),
         )
-    console.out.print(table)
+    _print(table)
     if len(new) > 1:
         for recording, sync in new.items():
             for note in sync.notes:
@@ -90,7 +98,7 @@ def sync_report(recording: str, report: SyncReport) -> None:
             *(str(stream.late), str(stream.reused_ticks), _ms(stream.skew_p50_ms)),
             *(_ms(stream.skew_abs_p99_ms), _ms(stream.skew_abs_max_ms), invalid or "-"),
         )
-    console.out.print(table)
+    _print(table)
     for note in report.notes:
         console.out.print(Text(f"  {note}"))
 
@@ -116,7 +124,7 @@ def stats(record: StatsRecord) -> None:
                 *(_number(column[i]) for column in (feature.max, feature.q01)),
                 *(_number(column[i]) for column in (feature.q50, feature.q99)),
             )
-        console.out.print(table)
+        _print(table)
     console.out.print(
         Text(
             f"{record.dataset} version {record.version}, {record.split} split: "
@@ -137,7 +145,7 @@ def datasets(rows: Sequence[RegisteredDataset]) -> None:
             *(Text(row.name), Text(row.robot), Text(row.path), f"{row.fps:g}"),
             *(str(newest.number), str(newest.episodes), str(newest.frames)),
         )
-    console.out.print(table)
+    _print(table)
 
 
 def card(card: DatasetCard) -> None:
@@ -156,13 +164,13 @@ def card(card: DatasetCard) -> None:
         shape = "x".join(map(str, f.shape)) or "1"
         stored = f"{f.codec} q{f.quality}" if f.codec == "jpeg" else f.codec
         arrays.add_row(f.name, f.role.value, f.dtype, shape, f.unit, stored)
-    console.out.print(arrays)
+    _print(arrays)
     episodes = _table("episodes", ["uid", "recording", "split", "task"], ["steps", "masked"])
     for e in card.episodes:
         episodes.add_row(
             e.uid, Text(e.recording), e.split, Text(e.task), str(e.steps), str(e.masked)
         )
-    console.out.print(episodes)
+    _print(episodes)
 
 
 def train_report(report: TrainReport) -> None:
@@ -173,7 +181,7 @@ def train_report(report: TrainReport) -> None:
     for name, value in report.metrics.items():
         table.add_row(Text(name), _number(value))
     if report.metrics:
-        console.out.print(table)
+        _print(table)
     best = f", best at {report.best_step}" if report.best_step is not None else ""
     console.out.print(
         Text(
@@ -224,7 +232,7 @@ def deployment(result: Deployment) -> None:
             *(Text(j.name), Text(j.unit), _number(j.mean), _number(j.p95), _number(j.max)),
             _number(j.mean_percent, 3),
         )
-    console.out.print(table)
+    _print(table)
     if r.mean_percent is not None:
         console.out.print(Text(f"mean error {r.mean_percent:.2f} % of the joints' range"))
 
@@ -242,7 +250,7 @@ def evaluation(report: EvaluationReport) -> None:
         means = [_number(horizon.mean[i]) for horizon in report.horizons]
         percents = [_number(horizon.percent[i], 3) for horizon in report.horizons]
         table.add_row(Text(joint), Text(unit), *means, *percents)
-    console.out.print(table)
+    _print(table)
     for replay in report.replays:
         percent = _number(replay.rollout.mean_percent, 3)
         console.out.print(
@@ -257,4 +265,4 @@ def robots(presets: Sequence[RobotSpec]) -> None:
         table.add_row(
             robot.name, Text(robot.description), f"{robot.fps:g}", str(len(robot.streams))
         )
-    console.out.print(table)
+    _print(table)
