@@ -23,7 +23,8 @@ ls -sh examples/bags/*.bag
 run act-data ingest examples/bags --out "$out/reach.zarr" --task "reach the target"
 run act-data stats "$out/reach.zarr"
 run act-data verify reach
-run act-model train reach --out "$out/run" --size tiny --steps "$steps" --chunk 30 --val-every 50
+run act-model train reach --out "$out/run" --size tiny --steps "$steps" --chunk 30 \
+    --image-size 48x64 --val-every 50
 run act-model deploy --log "$out/actions.jsonl"
 
 cat <<TEXT
