@@ -1,230 +1,45 @@
-"""Recordings in, a dataset out: the one place where all stages of `act_data` meet.
-
-    recording -> messages -> frames -> timesteps -> episode -> version -> registry
-
-An episode is the atomic unit. It is durable when its last step is written and visible when the
-whole run commits; a run that was interrupted is completed by the same command, which recognises
-its finished episodes by their uid.
-"""
+"""One ingest on its way: from recordings to finished episodes, one after the other."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import perf_counter
-
-from pydantic import Field
 
 from act_data.episodes import Assembler, GapPolicy, schema_of
-from act_data.errors import ActError, DataError, InputError
-from act_data.fitting import AUTO, named, robot_of
-from act_data.interfaces import DatasetReader, DatasetWriter, EpisodeWriter
+from act_data.errors import DataError
+from act_data.ingest.settings import IngestSettings
+from act_data.interfaces import DatasetWriter, EpisodeWriter
 from act_data.observe import Observation
 from act_data.records import (
-    Codec,
     EpisodeInfo,
-    Record,
     SourceRecord,
     SyncReport,
     VersionRecord,
     reason_name,
 )
-from act_data.registry import Registry
-from act_data.report import masked_steps
 from act_data.robot import with_joints
-from act_data.sources import Recording, find_recordings, open_recording
-from act_data.store import open_dataset, open_writer
+from act_data.sources import Recording, open_recording
+from act_data.store import open_writer
 from act_data.types import (
     NS_PER_MS,
     NS_PER_S,
-    ClockPolicy,
     RawMessage,
     Reason,
     RobotSpec,
     StepType,
-    SyncPolicy,
     Timestep,
 )
 
 Progress = Callable[[int, int], None]
 
 
-class IngestSettings(Record):
-    """What a person may decide about an ingest; None keeps what the robot's preset says.
-
-    Attributes:
-        robot: Preset name or YAML file; "auto" is the preset that fits the first recording best.
-        sync: One policy for every stream.
-        latency_ms: How long a tick may wait for a late sample (L of the synchronizer).
-        gap: What to do at a run of invalid ticks longer than `max_gap_s`.
-        codec: How pictures are stored; by default "jpeg" in zarr, and "raw" in HDF5 as ALOHA has
-            it. Depth is always lossless.
-        shard_frames: Frames per file; changes files, not content.
-    """
-
-    robot: str = AUTO
-    fps: float | None = Field(None, gt=0, allow_inf_nan=False)
-    sync: SyncPolicy | None = None
-    clock: ClockPolicy | None = None
-    action_shift: int | None = Field(None, ge=0)
-    latency_ms: float = Field(250.0, ge=0, allow_inf_nan=False)
-    gap: GapPolicy = GapPolicy.MASK
-    max_gap_s: float = Field(0.5, ge=0, allow_inf_nan=False)
-    codec: Codec | None = None
-    quality: int = Field(95, ge=1, le=100)
-    shard_frames: int = Field(512, ge=1)
-    task: str = ""
-    operator: str = ""
-    success: bool | None = None
-    notes: str = ""
-
-
-class IngestedEpisode(Record):
-    """One episode of an ingest.
-
-    Attributes:
-        masked: Steps with at least one invalid required stream.
-        found: It was there already, from this or an interrupted run.
-    """
-
-    recording: str
-    uid: str
-    steps: int
-    masked: int
-    found: bool
-    sync: SyncReport | None
-
-
-class IngestReport(Record):
-    """The account of one ingest."""
-
-    dataset: str
-    name: str
-    robot: str
-    version: int
-    content_hash: str
-    added: int
-    episodes: tuple[IngestedEpisode, ...]
-    source_bytes: int
-    seconds: float
-
-
-def ingest(
-    sources: Sequence[Path],
-    out: Path,
-    settings: IngestSettings | None = None,
-    *,
-    progress: Progress = lambda done, total: None,
-) -> IngestReport:
-    """Turn recordings into synchronised episodes of the dataset at `out`, and register it.
-
-    Args:
-        sources: Bags, folders of one recording, or folders of many; one episode each.
-        out: "*.zarr" for act-zarr, "*.hdf5" for one ALOHA episode, any other path for a folder
-            of ALOHA episodes. An existing dataset of the same schema is continued.
-        progress: Called with (steps done, steps expected) of the whole run.
-
-    Raises:
-        InputError: A setting or a preset that cannot be.
-        NotFoundError: A path that does not exist, or no recording there.
-        DataError: A recording that cannot become an episode. Nothing of it remains.
-        ConflictError: `out` is something else, or somebody else is writing it.
-        StoreError: `out` cannot be written.
-    """
-    began = perf_counter()
-    settings = settings or IngestSettings()
-    recordings = find_recordings(sources)
-    _check_out(out, recordings)
-    robot = configured(robot_of(recordings, settings.robot), settings)
-    fresh = not out.exists()
-    run = _Run(robot, settings, out, progress)
-    kept = False
-    try:
-        for number, recording in enumerate(recordings):
-            try:
-                run.ingest(recording, left=len(recordings) - number)
-            except DataError as e:
-                raise named(e, recording) from e.__cause__
-        version = run.commit()
-    except ActError as e:
-        if new := sum(not done.found for done in run.done):
-            e.hint += f" {new} finished episodes are kept: the same command goes on from there."
-        raise
-    finally:
-        kept = run.close()
-        if fresh and not kept and out.is_dir():
-            shutil.rmtree(out)  # this run made it, and nothing came of it
-    reader = open_dataset(out)
-    return IngestReport(
-        dataset=str(out),
-        name=Registry().register(reader),
-        robot=robot.name,
-        version=version.number,
-        content_hash=version.content_hash,
-        added=sum(not done.found for done in run.done),
-        episodes=tuple(_ingested(done, reader) for done in run.done),
-        source_bytes=sum(file.stat().st_size for r in recordings for file in r.files),
-        seconds=perf_counter() - began,
-    )
-
-
-def _check_out(out: Path, recordings: Sequence[Recording]) -> None:
-    """Refuse a path that cannot hold what is to come, before hours are spent on it.
-
-    Raises:
-        InputError: It is no name for a dataset, or names one episode for several.
-    """
-    try:
-        str(out).encode()
-    except UnicodeEncodeError as e:
-        raise InputError(f"{str(out)!r} is no UTF-8 path: {e}", hint="Pick another name.") from None
-    if not out.resolve().name or out.suffix == ".h5":
-        raise InputError(
-            f"{str(out)!r} is no name for a dataset",
-            hint="Write NAME.zarr, NAME.hdf5, or a folder for HDF5 episodes.",
-        )
-    if out.suffix == ".hdf5" and len(recordings) > 1:
-        raise InputError(
-            f"{str(out)!r} holds exactly one episode, and there are {len(recordings)} recordings",
-            hint="Name a folder (--out without .hdf5) or a *.zarr dataset.",
-        )
-
-
-def _ingested(done: _Done, reader: DatasetReader) -> IngestedEpisode:
-    number = next(i for i, entry in enumerate(reader.episodes) if entry.uid == done.uid)
-    return IngestedEpisode(
-        recording=done.recording,
-        uid=done.uid,
-        steps=reader.episodes[number].length,
-        masked=masked_steps(reader, number),
-        found=done.found,
-        sync=reader.episode(done.uid).info.sync,
-    )
-
-
-def configured(robot: RobotSpec, settings: IngestSettings) -> RobotSpec:
-    """`robot` with what the settings override."""
-    streams = robot.streams
-    if settings.sync is not None:
-        streams = tuple(replace(s, policy=settings.sync) for s in streams)
-    shift = settings.action_shift
-    return replace(
-        robot,
-        streams=streams,
-        fps=settings.fps or robot.fps,
-        clock=settings.clock or robot.clock,
-        action_shift=robot.action_shift if shift is None else shift,
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Done:
+class Done:
     """One episode that is durable, new or found."""
 
     recording: str
@@ -232,13 +47,13 @@ class _Done:
     found: bool
 
 
-class _Run:
+class Run:
     """One ingest on its way: the writer, opened by the first timestep, and what is done."""
 
     def __init__(
         self, robot: RobotSpec, settings: IngestSettings, out: Path, progress: Progress
     ) -> None:
-        self.done: list[_Done] = []
+        self.done: list[Done] = []
         self._robot = robot
         self._asked = robot  # without the joint orders that recordings show
         self._settings = settings
@@ -322,7 +137,7 @@ class _Run:
         if self._writer is None or self._settings.gap is GapPolicy.CUT:
             return False
         if uid in self._writer.durable:
-            self.done.append(_Done(recording=recording.name, uid=uid, found=True))
+            self.done.append(Done(recording=recording.name, uid=uid, found=True))
             return True
         return False
 
@@ -361,7 +176,7 @@ class _Run:
                 )
             )
         self.done.append(
-            _Done(recording=episode.recording, uid=episode.uid, found=episode.writer is None)
+            Done(recording=episode.recording, uid=episode.uid, found=episode.writer is None)
         )
 
 

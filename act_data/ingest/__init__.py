@@ -1,0 +1,122 @@
+"""Recordings in, a dataset out: the one place where all stages of `act_data` meet.
+
+    recording -> messages -> frames -> timesteps -> episode -> version -> registry
+
+An episode is the atomic unit. It is durable when its last step is written and visible when the
+whole run commits; a run that was interrupted is completed by the same command, which recognises
+its finished episodes by their uid.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+
+from act_data.errors import ActError, DataError, InputError
+from act_data.fitting import named, robot_of
+from act_data.ingest.run import Done, Progress, Run
+from act_data.ingest.settings import IngestedEpisode, IngestReport, IngestSettings, configured
+from act_data.interfaces import DatasetReader
+from act_data.registry import Registry
+from act_data.report import masked_steps
+from act_data.sources import Recording, find_recordings
+from act_data.store import open_dataset
+
+__all__ = ["IngestReport", "IngestSettings", "IngestedEpisode", "ingest"]
+
+
+def ingest(
+    sources: Sequence[Path],
+    out: Path,
+    settings: IngestSettings | None = None,
+    *,
+    progress: Progress = lambda done, total: None,
+) -> IngestReport:
+    """Turn recordings into synchronised episodes of the dataset at `out`, and register it.
+
+    Args:
+        sources: Bags, folders of one recording, or folders of many; one episode each.
+        out: "*.zarr" for act-zarr, "*.hdf5" for one ALOHA episode, any other path for a folder
+            of ALOHA episodes. An existing dataset of the same schema is continued.
+        progress: Called with (steps done, steps expected) of the whole run.
+
+    Raises:
+        InputError: A setting or a preset that cannot be.
+        NotFoundError: A path that does not exist, or no recording there.
+        DataError: A recording that cannot become an episode. Nothing of it remains.
+        ConflictError: `out` is something else, or somebody else is writing it.
+        StoreError: `out` cannot be written.
+    """
+    began = perf_counter()
+    settings = settings or IngestSettings()
+    recordings = find_recordings(sources)
+    _check_out(out, recordings)
+    robot = configured(robot_of(recordings, settings.robot), settings)
+    fresh = not out.exists()
+    run = Run(robot, settings, out, progress)
+    kept = False
+    try:
+        for number, recording in enumerate(recordings):
+            try:
+                run.ingest(recording, left=len(recordings) - number)
+            except DataError as e:
+                raise named(e, recording) from e.__cause__
+        version = run.commit()
+    except ActError as e:
+        if new := sum(not done.found for done in run.done):
+            e.hint += f" {new} finished episodes are kept: the same command goes on from there."
+        raise
+    finally:
+        kept = run.close()
+        if fresh and not kept and out.is_dir():
+            shutil.rmtree(out)  # this run made it, and nothing came of it
+    reader = open_dataset(out)
+    return IngestReport(
+        dataset=str(out),
+        name=Registry().register(reader),
+        robot=robot.name,
+        version=version.number,
+        content_hash=version.content_hash,
+        added=sum(not done.found for done in run.done),
+        episodes=tuple(_ingested(run.done, reader)),
+        source_bytes=sum(file.stat().st_size for r in recordings for file in r.files),
+        seconds=perf_counter() - began,
+    )
+
+
+def _check_out(out: Path, recordings: Sequence[Recording]) -> None:
+    """Refuse a path that cannot hold what is to come, before hours are spent on it.
+
+    Raises:
+        InputError: It is no name for a dataset, or names one episode for several.
+    """
+    try:
+        str(out).encode()
+    except UnicodeEncodeError as e:
+        raise InputError(f"{str(out)!r} is no UTF-8 path: {e}", hint="Pick another name.") from None
+    if not out.resolve().name or out.suffix == ".h5":
+        raise InputError(
+            f"{str(out)!r} is no name for a dataset",
+            hint="Write NAME.zarr, NAME.hdf5, or a folder for HDF5 episodes.",
+        )
+    if out.suffix == ".hdf5" and len(recordings) > 1:
+        raise InputError(
+            f"{str(out)!r} holds exactly one episode, and there are {len(recordings)} recordings",
+            hint="Name a folder (--out without .hdf5) or a *.zarr dataset.",
+        )
+
+
+def _ingested(episodes: Sequence[Done], reader: DatasetReader) -> Iterator[IngestedEpisode]:
+    numbers = {entry.uid: number for number, entry in enumerate(reader.episodes)}
+    for done in episodes:
+        number = numbers[done.uid]
+        yield IngestedEpisode(
+            recording=done.recording,
+            uid=done.uid,
+            steps=reader.episodes[number].length,
+            masked=masked_steps(reader, number),
+            found=done.found,
+            sync=reader.episode(done.uid).info.sync,
+        )
