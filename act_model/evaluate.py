@@ -53,7 +53,7 @@ class EvaluationReport(Record):
 
     Attributes:
         version: Of the dataset, `content_hash` too.
-        held_out: None of the episodes was trained on.
+        held_out: None of the episodes was trained on; None when nobody can tell.
         starts: Chunks that were predicted.
         joints: Names; `units` in the same order.
         horizons: Of steps 1, 10 and K, as far as there are valid actions.
@@ -64,7 +64,7 @@ class EvaluationReport(Record):
     version: int
     content_hash: str
     episodes: tuple[int, ...]
-    held_out: bool
+    held_out: bool | None
     starts: int
     joints: tuple[str, ...]
     units: tuple[str, ...]
@@ -99,7 +99,8 @@ def evaluate(
         episodes = [i for i, entry in enumerate(reader.episodes) if entry.split == "val"]
     if not episodes:
         raise InputError(
-            f"{reader.path} has no held-out episode", hint="Name the episodes to evaluate on."
+            f"{reader.path} has no held-out episode",
+            hint="Evaluate on a dataset that holds some out: one of several episodes.",
         )
     contract = policy.contract
     labels = joint_labels(contract.action)

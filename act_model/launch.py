@@ -125,7 +125,11 @@ def evaluate(
         reader = dataset_of(policy.checkpoint.dataset)
     else:
         reader = open_ref(request.dataset)
-    return evaluate_on(policy, reader, starts=request.starts, progress=progress)
+    report = evaluate_on(policy, reader, starts=request.starts, progress=progress)
+    unseen = _unseen(reader, policy.checkpoint.dataset)
+    seen = {unseen[episode] for episode in report.episodes}
+    held_out = False if False in seen else None if None in seen else True
+    return report.model_copy(update={"held_out": held_out})
 
 
 def find_checkpoint(folder: Path | None) -> Path:
@@ -186,36 +190,47 @@ def _robot(request: DeployRequest, policy: Policy) -> Iterator[tuple[RobotIO, st
             )
         robot = load_robot(request.robot or policy.contract.robot)
         with open_recording(recordings[0]) as source:
-            unseen = _unseen(source.record(()).sha256, policy.checkpoint.dataset)
+            sources = _sources(policy.checkpoint.dataset)
+            unseen = None if sources is None else source.record(()).sha256 not in sources
             yield BagRobot(source, robot, policy.contract), request.source, unseen
         return
+    if request.robot is not None:
+        raise InputError(
+            f"--robot {request.robot!r} says how a bag is read, and the source is a dataset",
+            hint="Leave it out, or name a bag with --source.",
+        )
     trained_on = policy.checkpoint.dataset
+    number: int | None = None
     if request.source is None:
         reader = dataset_of(trained_on)
-        number = _first_held_out(reader, trained_on)
     else:
-        reader, chosen = _episode(request.source)
-        number = _first_held_out(reader, trained_on) if chosen is None else chosen
-    held_out = reader.episodes[number].uid not in trained_on.train
-    yield DatasetRobot(reader, number, policy.contract), f"{reader.path}#{number}", held_out
+        reader, number = _episode(request.source)
+    held_out = _unseen(reader, trained_on)
+    if number is None:  # the first that was held out; the last one if none was
+        number = held_out.index(True) if True in held_out else len(held_out) - 1
+    robot_io = DatasetRobot(reader, number, policy.contract)
+    yield robot_io, f"{reader.path}#{number}", held_out[number]
 
 
-def _unseen(bag_sha256: str, trained_on: DatasetRef) -> bool | None:
-    """Whether no training episode was made from that recording."""
+def _unseen(reader: DatasetReader, trained_on: DatasetRef) -> list[bool | None]:
+    """Whether the policy was not trained on an episode, for each of `reader`; None: unknown.
+
+    Another dataset may hold the recordings of the training set under other uids.
+    """
+    if reader.uid == trained_on.uid:
+        return [entry.uid not in trained_on.train for entry in reader.episodes]
+    infos = (reader.episode(entry.uid).info for entry in reader.episodes)
+    sources = _sources(trained_on)
+    return [None if sources is None else info.source.sha256 not in sources for info in infos]
+
+
+def _sources(trained_on: DatasetRef) -> set[str] | None:
+    """Digests of the recordings that the training episodes were made from; None: unknown."""
     try:
         reader = dataset_of(trained_on)
     except ActError:
         return None
-    sources = {reader.episode(uid).info.source.sha256 for uid in trained_on.train}
-    return bag_sha256 not in sources
-
-
-def _first_held_out(reader: DatasetReader, trained_on: DatasetRef) -> int:
-    """Position of the first episode that was not trained on; the last one if all were."""
-    for number, entry in enumerate(reader.episodes):
-        if entry.uid not in trained_on.train:
-            return number
-    return len(reader.episodes) - 1
+    return {reader.episode(uid).info.source.sha256 for uid in trained_on.train}
 
 
 def _episode(text: str) -> tuple[DatasetReader, int | None]:

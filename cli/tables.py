@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from act_model.recipe import TrainReport
 
 
+_SEEN: dict[bool | None, str] = {
+    True: "held out of training",
+    False: "NOT held out of training",
+    None: "its training data is gone",
+}
+
+
 def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     table = Table(
         title=Text(title), title_justify="left", header_style="bold", box=None, pad_edge=False
@@ -195,15 +202,10 @@ def train_report(report: TrainReport) -> None:
 def deployment(result: Deployment) -> None:
     """How a rollout went: time, then every joint against the demonstrator."""
     r = result.rollout
-    seen: dict[bool | None, str] = {
-        True: "held out of training",
-        False: "NOT held out of training",
-        None: "its training data is gone",
-    }
     console.out.print(
         Text(
             f"{r.mode} of {result.checkpoint} (step {result.step}) on {result.source} "
-            f"({seen[result.held_out]})\n"
+            f"({_SEEN[result.held_out]})\n"
             f"  {r.ticks} ticks at {r.nominal_hz:g} Hz, stopped: {r.stop.value}; "
             f"{r.chunks} predictions, {r.starved_ticks} starved ticks, "
             f"{r.invalid_observations} invalid observations\n"
@@ -239,7 +241,7 @@ def deployment(result: Deployment) -> None:
 
 def evaluation(report: EvaluationReport) -> None:
     """The error of every joint at the horizons, then of each replayed episode."""
-    seen = "held out of training" if report.held_out else "NOT all held out of training"
+    seen = _SEEN[report.held_out].replace("NOT", "NOT all")
     table = _table(
         f"{report.dataset} version {report.version}: {len(report.episodes)} episodes, {seen}; "
         f"mean error of {report.starts} chunks",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from act_data.errors import NotFoundError
+from act_data.errors import NotFoundError, StoreError
 from act_data.interfaces import DatasetReader, DatasetWriter
 from act_data.records import DatasetSchema
 
@@ -54,6 +54,11 @@ def open_dataset(path: Path, version: int | None = None) -> DatasetReader:
         from act_data.store.zarr_reader import ZarrReader
 
         return ZarrReader(path, version)
+    if path.suffix in (".bag", ".db3", ".mcap"):
+        raise StoreError(
+            f"{str(path)!r} is a recording, not a dataset",
+            hint=f"Make one of it: act-data ingest {path} --out {path.stem}.zarr",
+        )
     from act_data.store.hdf5 import Hdf5Reader
 
     return Hdf5Reader(path, version)

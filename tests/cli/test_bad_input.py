@@ -552,7 +552,8 @@ def test_unknown_names_get_the_nearest_ones(copy: Path) -> None:
     refused(run("act-data", "show", "ds@7"), "dataset 'ds' has no version 7", "It has 1.")
     refused(run("act-data", "show", "ds@x"), "'x' is no version", code=2)
     refused(run("act-data", "show", "gone.zarr"), "gone.zarr does not exist", "act-data list")
-    refused(run("act-data", "show", "a.bag"), "a.bag")
+    for tool, command in [("act-data", "show"), ("act-model", "train")]:
+        refused(run(tool, command, "a.bag"), "'a.bag' is a recording", "act-data ingest a.bag")
     refused(run("act-data", "rebuild", "gone"), "gone does not exist")
 
 
@@ -664,6 +665,7 @@ def test_a_source_that_is_not_there_is_named(copy: Path) -> None:
     refused(deploy("run", "--source", "gone"), "no dataset is called 'gone'")
     refused(deploy("run", "--source", "small.yaml"), "small.yaml is not a recording")
     refused(deploy("run", "--source", "a.bag"), "no robot preset 'small'", "path of a YAML file")
+    refused(deploy("run", "--robot", "aloha"), "'aloha' says how a bag is read", code=2)
     refused(deploy("run", "--execute", "99"), "execute is 99, a chunk has 5", code=2)
     refused(deploy("run", "--log", "a.bag/log"), "a.bag/log: cannot write the action log")
     ended = deploy("run", "--max-ticks", "0")

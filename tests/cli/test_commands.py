@@ -198,6 +198,20 @@ def test_deploy_on_a_bag_logs_every_action(there: Path, tmp_path: Path) -> None:
     assert len(lines) >= 20
 
 
+def test_a_recording_of_the_training_set_is_known_in_another_dataset(there: Path) -> None:
+    done(run("act-data", "ingest", "a.bag", "b.bag", "--out", "raw.zarr", *ROBOT, "--codec", "raw"))
+    episodes = document(run("act-data", "show", "ds", "--json"))["episodes"]
+    command = ["act-model", "deploy", "run", "--device", "cpu", "--json", "--max-ticks", 2]
+    for n, episode in enumerate(episodes):
+        held_out = episode["split"] == "val"
+        for dataset in ("ds", "raw"):
+            result = document(run(*command, "--source", f"{dataset}#{n}"))
+            assert result["held_out"] is held_out, (dataset, n)
+    report = document(run("act-model", "evaluate", "run", "--dataset", "raw", "--device", "cpu",
+                          "--json"))  # fmt: skip
+    assert report["held_out"] is all(episodes[n]["split"] == "val" for n in report["episodes"])
+
+
 def test_evaluate_measures_the_held_out_episodes(there: Path) -> None:
     out = done(run("act-model", "evaluate", "run", "--device", "cpu"))
     for word in ("held out of training", "step 1", "step 5", "lead/a", "mean error"):
