@@ -48,8 +48,8 @@ def test_the_ingest_benchmark_tells_time_and_memory_of_every_contender() -> None
     assert list(rows) == ["read", "floor", "hashed", "ingest", "aloha"]
     assert all(row["wall_s"] > 0 and row["cpu_s"] > 0 for row in rows.values())
     assert rows["floor"]["cpu_vs_floor"] == 1.0
-    # A process never shows less than what its parent had: the parent must be the smallest.
-    assert said["setup"]["own_peak_mib"] < min(rows[n]["peak_mib"] for n in rows if n != "read")
+    # A process that holds no episode shows less than one that does: each peak is its own.
+    assert rows["read"]["peak_mib"] < rows["floor"]["peak_mib"] < rows["aloha"]["peak_mib"]
     assert rows["ingest"]["written_mib"] > 1.0
     assert rows["aloha"]["written_mib"] > rows["ingest"]["written_mib"]
 
