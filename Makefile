@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench schemas docs system clean
+.PHONY: help demo test newest lint types bench schemas docs system clean
 
 help: ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ demo: $(BIN)/.run ## Recorded bags to a trained, replayed policy in a few minute
 test: $(BIN)/.dev ## Run the whole test suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope $(PYTEST)
 
+newest: ## Run the suite on another Python: make newest PYTHON=python3.12
+	@$(MAKE) --no-print-directory VENV=.venv-newest test
+
 lint: $(BIN)/.dev ## Style: ruff
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -46,4 +49,4 @@ system: ## Debian packages that some live tests need (root)
 	@bash .ci/system
 
 clean: ## Remove what the other targets made
-	@rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo
+	@rm -rf $(VENV) .venv-newest build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo
