@@ -1,11 +1,12 @@
 """The two codecs that plain zarr-python lacks to open our JPEG arrays: `reshape` and `jpeg`.
 
-    import zarr
-    from act_data.store import codecs
+They are entry points of the installed package, so zarr finds them by itself:
 
-    codecs.register()
+    import zarr
+
     frames = zarr.open("ds.zarr")["data/images/cam_high"]
 
+Where the package is on the path without being installed, call `register()` first.
 `reshape` is a registered zarr extension, `jpeg` a draft of one (zarr-extensions, pull request 66).
 """
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -251,3 +253,18 @@ def test_documents_are_the_same_bytes_every_time(tmp_path: Path) -> None:
         ]
         texts.append(text)
     assert texts[0] == texts[1]
+
+
+def test_zarr_finds_the_picture_codecs_by_itself(tmp_path: Path) -> None:
+    """They are entry points: a program that knows nothing of this toolkit reads the pictures."""
+    path = tmp_path / "ds.zarr"
+    with open_writer(path, make_schema("jpeg"), shard_frames=4) as writer:
+        record(writer, "a", make_steps(5))
+        writer.commit(["a"])
+    code = (
+        "import sys, zarr\n"
+        f"pictures = zarr.open({str(path)!r}, mode='r')['data/images/cam_high']\n"
+        "sys.stdout.buffer.write(pictures[:5].tobytes())"
+    )
+    plain = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout
+    assert plain == open_dataset(path).read("images/cam_high", 0).tobytes()
