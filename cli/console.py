@@ -33,8 +33,6 @@ R = TypeVar("R", bound="Record")
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, highlight=False)
 
-DONE_WITH_LOSS = 3
-
 
 @contextmanager
 def errors() -> Iterator[None]:
