@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from act_data.errors import ConflictError
 from act_data.records import DatasetSchema
+
+
+def refuse_other_schema(path: Path, there: DatasetSchema, here: DatasetSchema) -> None:
+    """See that what lies at `path` has the schema that was asked for.
+
+    Raises:
+        ConflictError: It has not; names every entry that differs.
+    """
+    differing = differences(there, here)
+    if differing:
+        raise ConflictError(
+            f"{str(path)!r} holds episodes of another schema: {'; '.join(differing)}",
+            hint="Ingest with the same robot and codec, or into another path.",
+        )
 
 
 def differences(there: DatasetSchema, here: DatasetSchema) -> list[str]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from act_data.errors import StoreError
 from act_data.records import FileDigest
-from act_data.store.files import HashedFile
+from act_data.store.files import HashedFile, open_regular
 
 CRC_BYTES = 4
 EMPTY = 2**64 - 1
@@ -24,6 +24,20 @@ EMPTY = 2**64 - 1
 def crc32c(data: bytes | NDArray[np.uint8]) -> bytes:
     """The checksum as it stands in a file: four bytes, little endian."""
     return int(google_crc32c.value(data)).to_bytes(CRC_BYTES, "little")
+
+
+class OpenShard:
+    """One chunk file, open for reading, with its index once it was read."""
+
+    def __init__(self, root: str, key: str) -> None:
+        self.fd = -1
+        self.fd, self.size = open_regular(root, key)
+        self.index: NDArray[np.uint64] | None = None
+
+    def __del__(self) -> None:
+        # Closed by the last user and not by the cache: another thread may still be reading.
+        if self.fd >= 0:
+            os.close(self.fd)
 
 
 class ShardWriter:

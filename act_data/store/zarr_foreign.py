@@ -16,7 +16,6 @@ from zarr.storage import LocalStore
 from act_data.errors import StoreError
 from act_data.records import Feature
 from act_data.store import codecs, layout, shards
-from act_data.store.zarr_reader import OpenShard
 
 
 def read_rows(
@@ -56,7 +55,7 @@ def _check_present(
 ) -> None:
     key = layout.chunk_key(spec, number)
     try:
-        opened = OpenShard(root, key)
+        opened = shards.OpenShard(root, key)
     except FileNotFoundError as e:
         raise StoreError(f"file {key!r} is missing") from e
     outer = document["codecs"][0] if isinstance(document.get("codecs"), list) else {}

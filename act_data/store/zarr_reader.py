@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from act_data.errors import InputError, NotFoundError, StoreError
+from act_data.errors import NotFoundError, StoreError
 from act_data.records import (
     DatasetSchema,
     EpisodeEntry,
@@ -26,7 +26,13 @@ from act_data.records import (
     VersionRecord,
 )
 from act_data.store import frames, layout, shards
-from act_data.store.files import open_regular, sync_folder, write_whole, writing
+from act_data.store.episodes_of_version import (
+    array_asked,
+    episode_asked,
+    refuse_other_stats,
+    rows_asked,
+)
+from act_data.store.files import sync_folder, write_whole, writing
 from act_data.store.zarr_records import (
     dump,
     foreign_array,
@@ -37,20 +43,6 @@ from act_data.store.zarr_records import (
 )
 
 OPEN_SHARDS = 128  # well below the usual limit of 1024 descriptors, also with many readers
-
-
-class OpenShard:
-    """One chunk file, open for reading, with its index once it was read."""
-
-    def __init__(self, root: str, key: str) -> None:
-        self.fd = -1
-        self.fd, self.size = open_regular(root, key)
-        self.index: NDArray[np.uint64] | None = None
-
-    def __del__(self) -> None:
-        # Closed by the last user and not by the cache: another thread may still be reading.
-        if self.fd >= 0:
-            os.close(self.fd)
 
 
 class ZarrReader:
@@ -81,7 +73,7 @@ class ZarrReader:
         self._version = read_version(self._root, number, record.shard_frames)
         self._features = {f.name: f for f in self._schema.features}
         self._foreign: dict[str, layout.Document | None] = {}
-        self._shards: OrderedDict[tuple[str, int], OpenShard] = OrderedDict()
+        self._shards: OrderedDict[tuple[str, int], shards.OpenShard] = OrderedDict()
 
     def __reduce__(self) -> tuple[Callable[..., ZarrReader], tuple[Path, int, bool]]:
         return _reopen, (self._path, self._version.number, self._check)
@@ -113,10 +105,7 @@ class ZarrReader:
 
     def episode(self, uid: str) -> EpisodeRecord:
         """The whole record of one episode; NotFoundError when the version has none such."""
-        if all(entry.uid != uid for entry in self.episodes):
-            raise NotFoundError(
-                f"version {self._version.number} of {str(self._path)!r} has no episode {uid!r}"
-            )
+        episode_asked(self._path, self._version, uid)
         return read_episode(self._root, uid, self._shard_frames)
 
     def read(
@@ -129,30 +118,14 @@ class ZarrReader:
             InputError: The rows are not part of the episode.
             StoreError: A file is missing, cut or damaged; names array, episode and row.
         """
-        spec = self._features.get(feature)
-        if spec is None:
-            raise NotFoundError(
-                f"{str(self._path)!r} has no array {feature!r}",
-                hint=f"It has: {', '.join(self._features)}.",
-            )
-        if not 0 <= episode < len(self.episodes):
-            raise NotFoundError(
-                f"version {self._version.number} of {str(self._path)!r} has no episode number "
-                f"{episode}: it has {len(self.episodes)}"
-            )
-        entry = self.episodes[episode]
-        stop = entry.length if stop is None else stop
-        if not 0 <= start <= stop <= entry.length:
-            raise InputError(
-                f"rows [{start}, {stop}) of an episode with {entry.length} rows "
-                f"({entry.uid!r} in {str(self._path)!r})"
-            )
+        spec = array_asked(self._path, self._features, feature)
+        rows = rows_asked(self._path, self._version, episode, start, stop)
         if spec.name not in self._foreign:
             self._foreign[spec.name] = foreign_array(self._root, spec, self._shard_frames)
         foreign = self._foreign[spec.name]
         if foreign is not None:
-            return self._read_foreign(spec, foreign, episode, start, stop)
-        return self._read_own(spec, episode, start, stop)
+            return self._read_foreign(spec, foreign, episode, rows.start, rows.stop)
+        return self._read_own(spec, episode, rows.start, rows.stop)
 
     def stats(self) -> StatsRecord | None:
         """The statistics saved with this version, if any."""
@@ -165,13 +138,7 @@ class ZarrReader:
             InputError: They were computed from other content.
             StoreError: They cannot be written.
         """
-        if stats.content_hash != self._version.content_hash:
-            raise InputError(
-                f"statistics of content {stats.content_hash[:12]!r} do not belong to version "
-                f"{self._version.number} of {str(self._path)!r}, whose content is "
-                f"{self._version.content_hash[:12]!r}",
-                hint="Compute them from this version.",
-            )
+        refuse_other_stats(self._path, self._version, stats)
         root = Path(self._root)
         target = (root / layout.stats_key(self._version.number)).parent
         scratch = root.with_name(f".{root.name}.stats-{os.getpid()}")
@@ -223,7 +190,7 @@ class ZarrReader:
                     raise self._damaged(spec, episode, row + n, f"frame {e}") from e
         return out
 
-    def _shard(self, spec: Feature, number: int, episode: int, row: int) -> OpenShard:
+    def _shard(self, spec: Feature, number: int, episode: int, row: int) -> shards.OpenShard:
         found = self._shards.pop((spec.name, number), None)
         if found is None:
             key = layout.chunk_key(spec, number)
@@ -240,8 +207,8 @@ class ZarrReader:
             self._shards.popitem(last=False)
         return found
 
-    def _open(self, spec: Feature, key: str) -> OpenShard:
-        opened = OpenShard(self._root, key)
+    def _open(self, spec: Feature, key: str) -> shards.OpenShard:
+        opened = shards.OpenShard(self._root, key)
         if spec.codec != "none":
             opened.index = shards.read_index(opened.fd, opened.size, self._shard_frames)
         elif opened.size != self._shard_frames * frames.step_bytes(spec):
@@ -278,7 +245,9 @@ def _reopen(path: Path, version: int, check: bool) -> ZarrReader:
     return ZarrReader(path, version, check=check)
 
 
-def _read_rows(opened: OpenShard, spec: Feature, slot: int, out: NDArray[np.generic]) -> None:
+def _read_rows(
+    opened: shards.OpenShard, spec: Feature, slot: int, out: NDArray[np.generic]
+) -> None:
     step = frames.step_bytes(spec)
     data = os.pread(opened.fd, len(out) * step, slot * step)
     out[...] = np.frombuffer(data, dtype=frames.stored_dtype(spec)).reshape(out.shape)

@@ -11,25 +11,29 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from act_data.errors import ConflictError, InputError, NotFoundError, StoreError
+from act_data.errors import ConflictError, InputError, StoreError
 from act_data.records import (
     DatasetSchema,
-    EpisodeEntry,
     EpisodeInfo,
     EpisodeRecord,
     Feature,
     VersionRecord,
 )
 from act_data.store import layout, splits
-from act_data.store.differences import differences
+from act_data.store.differences import refuse_other_schema
+from act_data.store.episodes_of_version import (
+    entry_of,
+    now,
+    refuse_new_episode,
+    uids_to_add,
+    version_record,
+)
 from act_data.store.files import writing
-from act_data.store.hashing import content_hash
 from act_data.store.lock import WriterLock
 from act_data.store.zarr_episode import SYNC, Shards, ZarrEpisode
 from act_data.store.zarr_folder import ZarrFolder
@@ -107,16 +111,10 @@ class ZarrWriter:
             InputError: `uid` cannot be a file name.
             ConflictError: There is one with this uid, or another one is still open.
         """
-        layout.check_uid(uid)
         if not self._lock.held:
             raise ConflictError(f"the writer of {str(self._path)!r} is closed")
-        if uid in self._durable:
-            raise ConflictError(
-                f"{str(self._path)!r} has an episode {uid!r} already",
-                hint="It is finished: commit it, or record under another uid.",
-            )
-        if self._current is not None and self._current.open:
-            raise ConflictError(f"episode {self._current.uid!r} is still open")
+        unfinished = self._current.uid if self._current and self._current.open else ""
+        refuse_new_episode(self._path, uid, self._durable, unfinished)
         frames = self._folder.record.shard_frames
         self._current = ZarrEpisode(
             uid, self._schema, frames, self._folder.make_scratch(), self._keep
@@ -136,32 +134,17 @@ class ZarrWriter:
             raise ConflictError(f"the writer of {str(self._path)!r} is closed")
         parent = self._version.episodes if self._version else ()
         known = {entry.uid for entry in parent}
-        new = [uid for uid in dict.fromkeys(uids) if uid not in known]
-        missing = [uid for uid in new if uid not in self._durable]
-        if missing:
-            raise NotFoundError(f"{str(self._path)!r} has no finished episode {missing}")
-        if not new:
-            if self._version is None:
-                raise InputError(f"{str(self._path)!r} has no episode to commit")
+        new = uids_to_add(self._path, uids, known, self._durable)
+        if self._version is not None and not new:
             return self._version
         records = [self._durable[uid] for uid in new]
         for record in records:
             self._check_files(record)
-        entries = [
-            EpisodeEntry(uid=r.uid, start=r.start, length=r.length, hash=r.hash, split=split)
-            for r, split in zip(
-                records, splits.assign(parent, [r.hash for r in records]), strict=True
-            )
-        ]
-        episodes = (*parent, *entries)
+        assigned = splits.assign(parent, [r.hash for r in records])
+        entries = [entry_of(r, r.start, split) for r, split in zip(records, assigned, strict=True)]
         number = self._folder.record.head.version + 1
-        version = VersionRecord(
-            number=number,
-            parent=number - 1 or None,
-            created=_now(),
-            message=message,
-            episodes=episodes,
-            content_hash=content_hash(self._schema, episodes),
+        version = version_record(
+            self._schema, number, [*parent, *entries], created=now(), message=message
         )
         update = {"next_shard": self._next_shard(), "head": Head(version=number)}
         self._folder.publish(version, self._folder.record.model_copy(update=update))
@@ -207,12 +190,7 @@ class ZarrWriter:
                 hint="Pick another path.",
             )
         record = self._folder.record = read_root(root)
-        differing = differences(record.dataset_schema, self._schema)
-        if differing:
-            raise ConflictError(
-                f"{str(self._path)!r} holds episodes of another schema: " + "; ".join(differing),
-                hint="Ingest with the same robot and codec, or into another path.",
-            )
+        refuse_other_schema(self._path, record.dataset_schema, self._schema)
         number, frames = record.head.version, record.shard_frames
         self._version = read_version(root, number, frames) if number else None
         self._durable = {uid: read_episode(root, uid, frames) for uid in episode_uids(root)}
@@ -250,7 +228,7 @@ class ZarrWriter:
                 hash=digest,
                 files=files,
                 info=info,
-                created=_now(),
+                created=now(),
             )
             self._folder.write_episode(record)
         self._durable[uid] = record
@@ -265,10 +243,6 @@ class ZarrWriter:
                     f"does not have its {file.bytes} bytes",
                     hint=f"Delete its folder 'episodes/{record.uid}' and ingest that one again.",
                 )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _program() -> str:

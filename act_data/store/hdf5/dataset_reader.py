@@ -10,13 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from act_data.errors import InputError, NotFoundError, StoreError
+from act_data.errors import NotFoundError, StoreError
 from act_data.records import (
     DatasetSchema,
     EpisodeEntry,
     EpisodeRecord,
     StatsRecord,
     VersionRecord,
+)
+from act_data.store.episodes_of_version import (
+    array_asked,
+    episode_asked,
+    refuse_other_stats,
+    rows_asked,
 )
 from act_data.store.files import read_whole, write_whole
 from act_data.store.hdf5.episode_file import EpisodeFile
@@ -101,13 +107,9 @@ class Hdf5Reader:
         Raises:
             NotFoundError: The version has no such episode.
         """
-        for number, entry in enumerate(self.episodes):
-            if entry.uid == uid:
-                record = self._file(number).header.record
-                return record.model_copy(update={"start": entry.start})
-        raise NotFoundError(
-            f"{str(self._path)!r} version {self._version.number} has no episode {uid!r}"
-        )
+        number = episode_asked(self._path, self._version, uid)
+        record = self._file(number).header.record
+        return record.model_copy(update={"start": self.episodes[number].start})
 
     def read(
         self, feature: str, episode: int, start: int = 0, stop: int | None = None
@@ -122,21 +124,9 @@ class Hdf5Reader:
             InputError: Rows that the episode does not have.
             StoreError: The file is missing, cut or damaged.
         """
-        if feature not in self._features:
-            raise NotFoundError(
-                f"{str(self._path)!r} has no array {feature!r}",
-                hint=f"It has {', '.join(self._features)}.",
-            )
-        if not 0 <= episode < len(self.episodes):
-            raise NotFoundError(
-                f"{str(self._path)!r} version {self._version.number} has no episode {episode}, "
-                f"it has {len(self.episodes)}"
-            )
-        length = self.episodes[episode].length
-        stop = length if stop is None else stop
-        if not 0 <= start <= stop <= length:
-            raise InputError(f"rows {start} to {stop} of an episode of {length} rows")
-        return self._file(episode).read(feature, start, stop)
+        array_asked(self._path, self._features, feature)
+        rows = rows_asked(self._path, self._version, episode, start, stop)
+        return self._file(episode).read(feature, rows.start, rows.stop)
 
     def stats(self) -> StatsRecord | None:
         """The statistics beside the dataset, when they are of this version."""
@@ -159,11 +149,7 @@ class Hdf5Reader:
         Raises:
             InputError: They are of another version.
         """
-        if stats.content_hash != self._version.content_hash:
-            raise InputError(
-                f"statistics of content {stats.content_hash!r} do not belong to version "
-                f"{self._version.number} with content {self._version.content_hash!r}"
-            )
+        refuse_other_stats(self._path, self._version, stats)
         root, name = self._sidecar()
         scratch = Path(root, f".{name}.{os.getpid()}.partial")
         text = stats.model_dump_json(indent=2) + "\n"

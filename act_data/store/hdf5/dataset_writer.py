@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from act_data.errors import ConflictError, DataError, InputError, NotFoundError
+from act_data.errors import ConflictError, DataError, InputError
 from act_data.records import DatasetSchema, EpisodeInfo, EpisodeRecord, VersionRecord
 from act_data.store import splits
-from act_data.store.differences import differences
+from act_data.store.differences import refuse_other_schema
+from act_data.store.episodes_of_version import now, refuse_new_episode, uids_to_add
 from act_data.store.files import sync_folder, writing
 from act_data.store.hdf5.episode_file import EpisodeFile
 from act_data.store.hdf5.episode_writer import FileWriter, write_commit
 from act_data.store.hdf5.layout import Commit, Header, check_schema
 from act_data.store.hdf5.place import Member, Place, left_behind, members, version_of
-from act_data.store.layout import check_uid
 from act_data.store.lock import WriterLock
 from act_data.types import Timestep
 
@@ -64,15 +63,9 @@ class Hdf5Writer:
             InputError: `uid` cannot be a file name, or `name.hdf5` has its one episode.
             ConflictError: There is one with this uid, or another one is still open.
         """
-        check_uid(uid)
         self._refuse_closed()
-        if uid in self._durable:
-            raise ConflictError(
-                f"{str(self._path)!r} has an episode {uid!r} already",
-                hint="It is finished: commit it, or record under another uid.",
-            )
-        if self._current is not None and self._current.open:
-            raise ConflictError(f"episode {self._current.uid!r} is still open")
+        unfinished = self._current.uid if self._current and self._current.open else ""
+        refuse_new_episode(self._path, uid, self._durable, unfinished)
         if self._place.single and (self._members or self._made):
             raise InputError(
                 f"{str(self._path)!r} holds exactly one episode, and has it: "
@@ -100,14 +93,9 @@ class Hdf5Writer:
         """
         self._refuse_closed()
         committed = {member.header.record.uid for member in self._members}
-        new = [uid for uid in dict.fromkeys(uids) if uid not in committed]
-        missing = [uid for uid in new if uid not in self._durable]
-        if missing:
-            raise NotFoundError(f"{str(self._path)!r} has no finished episode {missing}")
+        new = uids_to_add(self._path, uids, committed, self._durable)
         number = self._members[-1].commit.version if self._members else 0
         if not new:
-            if not self._members:
-                raise InputError(f"{str(self._path)!r} has no episode to commit")
             return version_of(self._members, number)
         parent = version_of(self._members, number).episodes if self._members else ()
         first = len(self._members)
@@ -119,7 +107,7 @@ class Hdf5Writer:
                 version=number + 1,
                 first=first,
                 count=len(new),
-                created=added[0].commit.created if added else _now(),
+                created=added[0].commit.created if added else now(),
                 message=message,
                 split=split,
             )
@@ -164,7 +152,7 @@ class Hdf5Writer:
         sync_folder(folder)
 
     def _finish(self, uid: str, file: FileWriter, info: EpisodeInfo) -> EpisodeRecord:
-        record = file.finish(uid, self._uid, info, _now())
+        record = file.finish(uid, self._uid, info, now())
         with writing(self._place.finished(uid), 0):
             self._place.unfinished(uid).rename(self._place.finished(uid))
             sync_folder(self._place.folder)
@@ -203,10 +191,11 @@ class Hdf5Writer:
             header = _header(path)
             self._durable[header.record.uid] = header.record
             self._uid = header.dataset_uid
-            self._refuse_other_schema(path, header)
+            refuse_other_schema(path, header.dataset_schema, self._schema)
         if self._members:
-            self._uid = self._members[0].header.dataset_uid
-            self._refuse_other_schema(self._members[0].path, self._members[0].header)
+            first = self._members[0]
+            self._uid = first.header.dataset_uid
+            refuse_other_schema(first.path, first.header.dataset_schema, self._schema)
         entries = (
             version_of(self._members, self._members[-1].commit.version).episodes
             if self._members
@@ -215,14 +204,6 @@ class Hdf5Writer:
         for member, entry in zip(self._members, entries, strict=True):
             record = member.header.record.model_copy(update={"start": entry.start})
             self._durable[entry.uid] = record
-
-    def _refuse_other_schema(self, path: Path, header: Header) -> None:
-        differing = differences(header.dataset_schema, self._schema)
-        if differing:
-            raise ConflictError(
-                f"{str(path)!r} holds an episode of another schema: " + "; ".join(differing),
-                hint="Ingest with the same robot and codec, or into another path.",
-            )
 
 
 class Hdf5Episode:
@@ -282,10 +263,5 @@ class Hdf5Episode:
 
 
 def _header(path: Path) -> Header:
-    file = EpisodeFile(path)
-    file.close()
-    return file.header
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    with EpisodeFile(path) as file:
+        return file.header

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from act_data.errors import StoreError
 from act_data.records import EpisodeEntry, VersionRecord
-from act_data.store.hashing import content_hash
+from act_data.store.episodes_of_version import entry_of, version_record
 from act_data.store.hdf5.episode_file import EpisodeFile
 from act_data.store.hdf5.layout import Commit, Header
 
@@ -138,24 +138,15 @@ def version_of(found: list[Member], number: int) -> VersionRecord:
     for member in found:
         if member.commit.version <= number:
             record = member.header.record
-            entries.append(
-                EpisodeEntry(
-                    uid=record.uid,
-                    start=start,
-                    length=record.length,
-                    hash=record.hash,
-                    split=member.commit.split,
-                )
-            )
+            entries.append(entry_of(record, start, member.commit.split))
             start += record.length
     commit = next(m.commit for m in found if m.commit.version == number)
-    return VersionRecord(
-        number=number,
-        parent=number - 1 or None,
+    return version_record(
+        found[0].header.dataset_schema,
+        number,
+        entries,
         created=commit.created,
         message=commit.message,
-        episodes=tuple(entries),
-        content_hash=content_hash(found[0].header.dataset_schema, entries),
     )
 
 
