@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from act_data.errors import ConflictError, InputError, NotFoundError, StoreError
+from act_data.errors import ConflictError, InputError, NotFoundError
 from act_data.records import Record
 from act_model.checkpoint import Checkpoint, load
 from act_model.config import DatasetRef, ModelConfig, TrainConfig
+from act_model.jsonl import JsonLines
 
 METRICS = "metrics.jsonl"
 BEST = "best"
@@ -53,6 +51,22 @@ def open_run(out: Path, *, resume: bool) -> Checkpoint | None:
             hint="Resume that run, or name a new folder.",
         )
     return None
+
+
+def open_metrics(out: Path, *, up_to: int) -> JsonLines:
+    """The metrics of the run in `out`: one line per step and validation, with "kind" and "step".
+
+    What came after step `up_to` is forgotten: a resumed run writes those lines again.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    return JsonLines(
+        out / METRICS,
+        content="the metrics",
+        hint="Make room, then resume the run.",
+        keep=lambda entry: isinstance(step := entry.get("step"), int) and step <= up_to,
+    )
 
 
 def discard_empty(out: Path) -> None:
@@ -106,63 +120,3 @@ def _flat(prefix: str, record: Record) -> dict[str, object]:
         key = f"{prefix}.{name}"
         flat.update(_flat(key, value) if isinstance(value, Record) else {key: value})
     return flat
-
-
-class MetricsFile:
-    """One JSON object per line and event; each line is on its way to disk when it is written.
-
-    Opening it forgets what came after step `up_to`: a resumed run writes those lines again.
-
-    Raises:
-        StoreError: The file cannot be written.
-    """
-
-    def __init__(self, path: Path, *, up_to: int) -> None:
-        self._path = path
-        try:
-            kept = _lines(path, up_to) if path.exists() else []
-            scratch = path.with_name(f".{path.name}.partial")
-            scratch.write_text("".join(kept), encoding="utf-8")
-            scratch.replace(path)
-            self._file = path.open("a", encoding="utf-8")
-        except OSError as e:
-            raise self._cannot(e) from e
-
-    def write(self, kind: str, step: int, **numbers: float) -> None:
-        """Add one line: "kind", "step", then `numbers`, all finite."""
-        line = json.dumps({"kind": kind, "step": step, **numbers}, allow_nan=False)
-        try:
-            self._file.write(line + "\n")
-            self._file.flush()
-        except OSError as e:
-            raise self._cannot(e) from e
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
-
-    def _cannot(self, error: OSError) -> StoreError:
-        return StoreError(
-            f"{self._path}: cannot write the metrics: {error}",
-            hint="Make room, then resume the run.",
-        )
-
-
-def _lines(path: Path, up_to: int) -> list[str]:
-    """The whole lines of steps up to `up_to`; a line that a kill cut short is left out."""
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and entry.get("step", up_to + 1) <= up_to:
-            kept.append(line)
-    return kept

@@ -36,7 +36,7 @@ from act_model.config import Contract, DatasetRef, ModelConfig, TrainConfig
 from act_model.dataset import EpisodeChunks, vector_of
 from act_model.nn import ActCvae, load_backbone_weights
 from act_model.policy import device_of
-from act_model.run_folder import BEST, LAST, METRICS, MetricsFile, open_run, refuse_changes
+from act_model.run_folder import BEST, LAST, open_metrics, open_run, refuse_changes
 from act_model.step import (
     backward,
     check_finite,
@@ -182,7 +182,7 @@ def train(
         return out / name
 
     with (
-        MetricsFile(out / METRICS, up_to=step) as log,
+        open_metrics(out, up_to=step) as log,
         contextlib.closing(chunks.batches(step)) as batches,
         _interrupts() as interrupted,
     ):
@@ -195,7 +195,8 @@ def train(
             optimizer.step()
             rate = config.batch_size / (time.perf_counter() - started)
             rates = {"lr": config.lr, "lr_backbone": config.lr_backbone, "samples_per_s": rate}
-            log.write("train", step, **losses, grad_norm=grad_norm, **rates, time=time.time())
+            numbers = {**losses, "grad_norm": grad_norm, **rates, "time": time.time()}
+            log.write({"kind": "train", "step": step, **numbers})
 
             due = step % config.val_every == 0 or step == config.steps
             validation: Validation | None = None
@@ -203,7 +204,7 @@ def train(
             if due and held_out is not None:
                 validation = validate(net, transform, held_out, grid, names=names, device=device)
                 metrics = validation.flat()
-                log.write("val", step, **metrics, time=time.time())
+                log.write({"kind": "val", "step": step, **metrics, "time": time.time()})
                 if record.best is None or validation.l1 < record.best:
                     record = TrainerRecord(best=validation.l1, best_step=step)
                     saved.append(keep(BEST))

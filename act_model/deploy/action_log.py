@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from act_data.errors import StoreError
+from act_model.jsonl import JsonLines
 from act_model.safety import Filtered
 
 
@@ -28,11 +25,11 @@ class ActionLog:
         Raises:
             StoreError: It cannot be written.
         """
-        self.path = path
-        try:
-            self._file: TextIO = path.open("w", encoding="utf-8")
-        except OSError as e:
-            raise self._failed(e) from e
+        self._lines = JsonLines(
+            path,
+            content="the action log",
+            hint="Name another file, or leave the log out.",
+        )
 
     def write(
         self,
@@ -46,46 +43,24 @@ class ActionLog:
         Raises:
             StoreError: The disk is full.
         """
-        line = {
-            "episode": episode,
-            "tick": tick,
-            "raw": _numbers(filtered.raw),
-            "filtered": _numbers(filtered.action),
-            "demonstrated": _numbers(demonstrated),
-            "interventions": [reason.value for reason in filtered.interventions],
-        }
-        try:
-            self._file.write(json.dumps(line) + "\n")
-        except OSError as e:
-            raise self._failed(e) from e
+        self._lines.write(
+            {
+                "episode": episode,
+                "tick": tick,
+                "raw": _numbers(filtered.raw),
+                "filtered": _numbers(filtered.action),
+                "demonstrated": _numbers(demonstrated),
+                "interventions": [reason.value for reason in filtered.interventions],
+            }
+        )
 
     def close(self) -> None:
-        """Write what is buffered.
+        """Close the file.
 
         Raises:
-            StoreError: The disk is full.
+            StoreError: The disk is full, and a line could not be written.
         """
-        try:
-            self._file.close()
-        except OSError as e:
-            raise self._failed(e) from e
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _failed(self, error: OSError) -> StoreError:
-        return StoreError(
-            f"{self.path}: cannot write the action log: {error.strerror}",
-            hint="Name another file, or leave the log out.",
-        )
+        self._lines.close()
 
 
 def _numbers(action: NDArray[np.floating] | None) -> list[float | str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -298,7 +299,7 @@ def test_a_full_disk_ends_the_rollout_with_a_report() -> None:
 
 
 def test_a_log_is_json_whatever_a_policy_says(tmp_path: Path) -> None:
-    with ActionLog(tmp_path / "log") as log:
+    with contextlib.closing(ActionLog(tmp_path / "log")) as log:
         raw = np.array([np.nan, -np.inf, 0.1])
         log.write(0, 3, Filtered(raw, None, (Intervention.NOT_FINITE,)), None)
     (line,) = (tmp_path / "log").read_text().splitlines()
