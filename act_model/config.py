@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import ConfigDict, Field, PositiveInt
 
 from act_data.records import Codec, Record, StreamSync
 from act_data.types import ClockPolicy
@@ -56,6 +56,8 @@ class ModelConfig(Record):
 class LossConfig(Record):
     """The objective: reconstruction over valid elements plus a weighted KL."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     kind: Literal["l1", "l2", "smooth_l1"] = "l1"
     kl_weight: float = Field(10.0, ge=0)
     is_pad_weight: float = Field(0.0, ge=0)
@@ -69,6 +71,8 @@ class AugmentConfig(Record):
         rotation_deg: Largest rotation to either side.
         brightness: As torchvision's ColorJitter; contrast and saturation too.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     crop: float = Field(0.95, gt=0, le=1)
     rotation_deg: float = Field(5.0, ge=0)
@@ -89,6 +93,8 @@ class TrainConfig(Record):
         val_every: Steps between validations; each also saves `last`.
         val_starts: Starts of the fixed validation grid per held-out episode.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     state: tuple[str, ...] = ("qpos",)
     action: tuple[str, ...] = ("action",)

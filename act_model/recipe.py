@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from act_data.check import open_verified
 from act_data.errors import InputError
@@ -13,7 +13,8 @@ from act_data.interfaces import DatasetReader
 from act_data.records import Record
 from act_data.registry import Registry
 from act_data.types import Role
-from act_model.config import AugmentConfig, LossConfig, TrainConfig
+from act_model.config import ModelConfig, TrainConfig
+from act_model.config_file import ConfigFile, read_config
 from act_model.nn import imagenet_at_hand
 from act_model.run_folder import discard_empty
 from act_model.train import StepReport, TrainResult
@@ -57,22 +58,29 @@ SIZES: Mapping[Size, tuple[Mapping[str, object], float, float]] = {
 
 
 class TrainRequest(Record):
-    """A training run as a person asks for it; None is for the dataset or the size to say.
+    """A training run as a person asks for it.
+
+    None leaves a field to the configuration file, then to the size or the dataset, then to the
+    defaults of ModelConfig and TrainConfig.
 
     Attributes:
         dataset: A path, a name, or "name@version".
         out: Run folder; `runs/<dataset>` by default.
+        config: See `config_file`.
         action: All action arrays by default, so that a mobile base is learned with the arms.
         image_size: "HxW" at the network's door; as recorded by default.
-        backbone_weights: "auto" is ImageNet when torchvision's cache on this machine has it.
+        backbone_weights: "auto", the default, is ImageNet when torchvision's cache on this machine
+            has it for the backbone.
+        workers: 1 by default.
     """
 
     dataset: str
     out: Path | None = None
+    config: Path | None = None
     size: Size = "act"
-    steps: int = 100_000
-    batch_size: int = 8
-    chunk: int = 100
+    steps: int | None = None
+    batch_size: int | None = None
+    chunk: int | None = None
     lr: float | None = None
     lr_backbone: float | None = None
     state: tuple[str, ...] | None = None
@@ -80,14 +88,14 @@ class TrainRequest(Record):
     cameras: tuple[str, ...] | None = None
     depth: tuple[str, ...] | None = None
     image_size: str | None = None
-    backbone_weights: str = "auto"
-    kl_weight: float = 10.0
-    loss: Literal["l1", "l2", "smooth_l1"] = "l1"
-    augment: bool = False
-    val_every: int = 1000
-    workers: int = 1
-    seed: int = 0
-    device: str = "auto"
+    backbone_weights: str | None = None
+    kl_weight: float | None = None
+    loss: Literal["l1", "l2", "smooth_l1"] | None = None
+    augment: bool | None = None
+    val_every: int | None = None
+    workers: int | None = None
+    seed: int | None = None
+    device: str | None = None
     resume: bool = False
 
 
@@ -125,7 +133,8 @@ def train(
     """
     reader = open_verified(request.dataset)
     out = request.out or Path("runs") / reader.path.stem
-    config, model = _train_config(request, reader), _model_fields(request)
+    file = ConfigFile({}, {}) if request.config is None else read_config(request.config)
+    config, model = _train_config(request, file, reader), _model_fields(request, file)
     fresh = not out.exists()
     try:
         result = train_on(
@@ -157,38 +166,62 @@ def _train_report(out: Path, result: TrainResult) -> TrainReport:
     )
 
 
-def _train_config(request: TrainRequest, reader: DatasetReader) -> TrainConfig:
+def _train_config(request: TrainRequest, file: ConfigFile, reader: DatasetReader) -> TrainConfig:
     _, lr, lr_backbone = SIZES[request.size]
     every_action = tuple(f.name for f in reader.schema.named(Role.ACTION) if len(f.shape) == 1)
-    return TrainConfig(
-        state=request.state or ("qpos",),
-        action=request.action or every_action,
-        steps=request.steps,
-        batch_size=request.batch_size,
-        lr=lr if request.lr is None else request.lr,
-        lr_backbone=lr_backbone if request.lr_backbone is None else request.lr_backbone,
-        augment=AugmentConfig() if request.augment else None,
-        loss=LossConfig(kind=request.loss, kl_weight=request.kl_weight),
-        seed=request.seed,
-        val_every=request.val_every,
-        workers=request.workers,
-        device=request.device,
-    )
+    flags = {
+        "state": request.state,
+        "action": request.action,
+        "steps": request.steps,
+        "batch_size": request.batch_size,
+        "lr": request.lr,
+        "lr_backbone": request.lr_backbone,
+        "seed": request.seed,
+        "val_every": request.val_every,
+        "workers": request.workers,
+        "device": request.device,
+    }
+    chosen: dict[str, object] = {
+        "action": every_action,
+        "lr": lr,
+        "lr_backbone": lr_backbone,
+        "workers": 1,
+        **file.train,
+        **_given(flags),
+    }
+    loss = {"kind": request.loss, "kl_weight": request.kl_weight}
+    chosen["loss"] = {**file.train.get("loss", {}), **_given(loss)}
+    if request.augment is not None:  # a flag switches; how strong is for the file to say
+        chosen["augment"] = (file.train.get("augment") or {}) if request.augment else None
+    return TrainConfig.model_validate(chosen)
 
 
-def _model_fields(request: TrainRequest) -> dict[str, object]:
+def _model_fields(request: TrainRequest, file: ConfigFile) -> dict[str, object]:
     fields, _, _ = SIZES[request.size]
-    weights = request.backbone_weights
-    if weights == "auto":
-        weights = "imagenet" if imagenet_at_hand("resnet18") else "none"
-    chosen: dict[str, object] = {**fields, "chunk_size": request.chunk, "backbone_weights": weights}
-    if request.cameras is not None:
-        chosen["cameras"] = request.cameras
-    if request.depth is not None:
-        chosen["depth"] = request.depth
-    if request.image_size is not None:
-        chosen["image_size"] = _height_width(request.image_size)
+    flags = {
+        "chunk_size": request.chunk,
+        "cameras": request.cameras,
+        "depth": request.depth,
+        "image_size": None if request.image_size is None else _height_width(request.image_size),
+        "backbone_weights": request.backbone_weights,
+    }
+    chosen: dict[str, Any] = {
+        "backbone_weights": "auto",
+        "backbone": ModelConfig.model_fields["backbone"].default,
+        **fields,
+        **file.model,
+        **_given(flags),
+    }
+    if "image_size" in chosen:
+        _check_sides(chosen["image_size"])
+    if chosen["backbone_weights"] == "auto":
+        at_hand = imagenet_at_hand(chosen["backbone"])
+        chosen["backbone_weights"] = "imagenet" if at_hand else "none"
     return chosen
+
+
+def _given(flags: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in flags.items() if value is not None}
 
 
 def _height_width(text: str) -> tuple[int, int]:
@@ -197,10 +230,12 @@ def _height_width(text: str) -> tuple[int, int]:
         raise InputError(
             f"image size {text!r} is not HEIGHTxWIDTH", hint="For example --image-size 240x320."
         )
-    size = int(height), int(width)
+    return int(height), int(width)
+
+
+def _check_sides(size: tuple[int, int]) -> None:
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
         raise InputError(
-            f"image size {text!r} has a side out of {MIN_SIDE} to {MAX_SIDE}",
+            f"image size {size[0]}x{size[1]} has a side out of {MIN_SIDE} to {MAX_SIDE}",
             hint="The ResNet sees one feature per 32 pixels; 240x320 is a good start.",
         )
-    return size

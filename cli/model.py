@@ -32,12 +32,18 @@ def train(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run folder [runs/<dataset>].")
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML or JSON: fields of model: and train:; flags win over it."),
+    ] = None,
     size: Annotated[
         Size, typer.Option(help="act: as published; small and tiny train on a CPU.")
     ] = "act",
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 100_000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = 8,
-    chunk: Annotated[int, typer.Option(min=1, help="Actions predicted at once (K).")] = 100,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps [100000].")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples per step [8].")] = None,
+    chunk: Annotated[
+        int | None, typer.Option(min=1, help="Actions predicted at once, K [100].")
+    ] = None,
     lr: Annotated[
         float | None, typer.Option(min=1e-9, max=1, help="Learning rate [of --size].")
     ] = None,
@@ -57,17 +63,24 @@ def train(
         str | None, typer.Option(help="HxW at the network's door [as recorded].")
     ] = None,
     backbone_weights: Annotated[
-        str, typer.Option(help="auto, none, imagenet, or a safetensors file.")
-    ] = "auto",
-    kl_weight: Annotated[float, typer.Option(min=0, max=1e6, help="Weight of the KL term.")] = 10.0,
-    loss: Annotated[Literal["l1", "l2", "smooth_l1"], typer.Option(help="Reconstruction.")] = "l1",
+        str | None, typer.Option(help="auto, none, imagenet, or a safetensors file [auto].")
+    ] = None,
+    kl_weight: Annotated[
+        float | None, typer.Option(min=0, max=1e6, help="Weight of the KL term [10].")
+    ] = None,
+    loss: Annotated[
+        Literal["l1", "l2", "smooth_l1"] | None, typer.Option(help="Reconstruction [l1].")
+    ] = None,
     augment: Annotated[
-        bool, typer.Option("--augment/--no-augment", help="Crop, rotation, colour jitter.")
-    ] = False,
-    val_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 1000,
-    workers: Annotated[int, typer.Option(min=0, help="Threads that read ahead.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+        bool | None,
+        typer.Option("--augment/--no-augment", help="Crop, rotation, colour jitter [no]."),
+    ] = None,
+    val_every: Annotated[
+        int | None, typer.Option(min=1, help="Steps between validations [1000].")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Threads that read ahead [1].")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random [0].")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps [auto].")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the run in --out stopped.")
     ] = False,
@@ -87,6 +100,7 @@ def train(
             TrainRequest,
             dataset=dataset,
             out=out,
+            config=config,
             size=size,
             steps=steps,
             batch_size=batch_size,
