@@ -13,11 +13,17 @@ from typing import Literal
 import numpy as np
 
 from act_data.records import StreamReport
-from act_data.sync.clock import JUMP_NS, StreamTime, Timeline
+from act_data.sync.clock import StreamTime, Timeline
+from act_data.sync.evidence import JUMP_NS
 from act_data.sync.track import NEVER, SyncStream, Track
 from act_data.sync.values import CAPACITY, Values
-from act_data.types import NS_PER_MS, NS_PER_S, Frame, Pick, Reason, T
+from act_data.types import NS_PER_MS, NS_PER_S, Frame, Pick, Reason, SyncPolicy, T
 
+# More drops than this share of the samples are no drops: the median is no period then (messages in
+# bursts, two publishers that take turns).
+_DROPPED_SHARE = 0.5
+# Messages that came too late are told from this share on.
+_LATE_SHARE = 0.01
 # A silence is told when it is longer than this many periods and than two tolerances.
 _SILENT_PERIODS = 4
 _NOTED_SILENCES = 5
@@ -56,10 +62,15 @@ class FrameAccount:
 
 
 class StreamAccount:
-    """Everything that is counted about one stream."""
+    """Everything that is counted about one stream.
+
+    Attributes:
+        before_start: Messages let go of while a required stream was missing.
+    """
 
     def __init__(self, stream: SyncStream) -> None:
         self.received = 0
+        self.before_start = 0
         self.reused_ticks = 0
         self.invalid: Counter[Reason] = Counter()
         self._stream = stream
@@ -135,6 +146,8 @@ class StreamAccount:
         skew = self._skew.kept()
         size = np.abs(skew)
         missing = self._drops if self._typical_ns else self._estimate()[1]
+        if missing > _DROPPED_SHARE * self._period.count:
+            missing = 0
         span = self._last_ns - self._first_ns if self._first_ns is not None else 0
         return StreamReport(
             topic=stream.topic,
@@ -167,11 +180,12 @@ class StreamAccount:
             invalid={r.name.lower(): n for r, n in sorted(self.invalid.items())},
         )
 
-    def notes(self, time: StreamTime, timeline: Timeline, end_ns: int) -> list[str]:
+    def notes(self, time: StreamTime, timeline: Timeline, end_ns: int, late: int = 0) -> list[str]:
         """What a person should know about this stream.
 
         Args:
             end_ns: Time of the newest sample of all streams.
+            late: Messages that came too late.
         """
         name = self._stream.name
         if self._first_ns is None:
@@ -181,7 +195,12 @@ class StreamAccount:
         typical = self._typical_ns or self._estimate()[0]
         silent_ns = max(2 * self._stream.tolerance_ns, _SILENT_PERIODS * typical)
         notes = []
-        if self._first_ns - timeline.origin_ns > max(silent_ns, JUMP_NS):
+        if self.before_start:
+            notes.append(
+                f"{name}: {self.before_start} messages came while a required stream was missing "
+                "and are left out"
+            )
+        elif self._first_ns - timeline.origin_ns > max(silent_ns, JUMP_NS):
             notes.append(f"{name} started at {timeline.seconds(self._first_ns)}")
         notes += [
             f"{name}: silent from {timeline.seconds(at)} to {timeline.seconds(at + length)}"
@@ -190,6 +209,19 @@ class StreamAccount:
         ]
         if end_ns - self._last_ns > silent_ns:
             notes.append(f"{name} stopped at {timeline.seconds(self._last_ns)}")
+        reach_ns = self._stream.tolerance_ns * (
+            2 if self._stream.policy is SyncPolicy.NEAREST else 1
+        )
+        if typical > reach_ns and any(self.invalid.values()):
+            notes.append(
+                f"{name}: comes every {typical / NS_PER_MS:.1f} ms, too seldom for "
+                f"{self._stream.policy.value!r} within {self._stream.tolerance_ns / NS_PER_MS:g} ms"
+            )
+        if late > _LATE_SHARE * self.received:
+            notes.append(
+                f"{name}: {late} of {self.received} messages came too late; a longer latency "
+                "waits for what was only delayed"
+            )
         if time.jumps:
             notes.append(f"{name}: {time.jumps} clock jumps taken out")
         if time.future:

@@ -9,17 +9,9 @@ message into its time, follows drift, and takes jumps out, so that the clock nev
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 
-from act_data.types import NS_PER_MS, NS_PER_S, ClockPolicy
-
-# How far out of order stamps of one stream may be and still be sorted in.
-REORDER_NS = 10 * NS_PER_MS
-# Clocks nearer than this are one clock; a stamp further off than this is a jump.
-JUMP_NS = NS_PER_S
-# Headers are believed when receive minus stamp varies less than this (p1 to p99).
-SPREAD_NS = 250 * NS_PER_MS
+from act_data.sync.evidence import JUMP_NS, Evidence, Profile, profile_of
+from act_data.types import NS_PER_S, ClockPolicy
 
 # The lower envelope of (receive - stamp) rises by at most this share of the time that passed. A
 # quarter follows simulated time down to three quarters of real time (a real recording lost 8 s in
@@ -29,12 +21,8 @@ _LEAK_SHIFT = 2
 _DRIFT_DIVISOR = 2000
 # A clock that runs this much slower or faster than real time cannot be followed by an envelope.
 _RATE_ERROR = 0.05
-_ZERO_SHARE = 0.1
-_BACKWARD_SHARE = 0.1
 _NOTED_JUMPS = 3
 _NEVER = -(2**63)
-
-Evidence = Sequence[tuple[int, int | None]]  # (receive time, header stamp) in order of arrival
 
 
 class StreamTime:
@@ -97,6 +85,9 @@ class Timeline:
         self._foreign = abs(offset_ns) >= JUMP_NS
         self._asked = policy
         self._offset_at_ns = first_ns
+        # Latencies far above the envelope: since when, the least one, the envelope before.
+        self._above: tuple[int, int, int] | None = None
+        self._steps = 0
 
     @classmethod
     def choose(
@@ -109,11 +100,12 @@ class Timeline:
         """The clock for a recording, from the messages of its start-up.
 
         `auto` takes the header stamps of a stream that are non-zero, in order, and whose distance
-        from receive time varies by less than 0.25 s (p1 to p99). Required streams whose distance
-        is below 1 s make the headers' wall time the clock. Without any such stream, required
-        streams that are all in one other domain (simulated time) make that the clock. A stream on
-        any other clock is carried over by the lower envelope of its receive time minus stamp. All
-        other streams, and those without a header, have their receive time.
+        from receive time varies by less than 0.25 s (p1 to p99), or that are even while the
+        messages come in bursts. Required streams whose distance is below 1 s make the headers'
+        wall time the clock. Without any such stream, required streams that are all in one other
+        domain (simulated time) make that the clock. A stream on any other clock is carried over by
+        the lower envelope of its receive time minus stamp. All other streams, and those without a
+        header, have their receive time.
 
         Args:
             policy: HEADER and RECEIVE are taken as they are.
@@ -125,7 +117,7 @@ class Timeline:
             time: profile
             for time, pairs in evidence.items()
             if policy is not ClockPolicy.RECEIVE
-            and (profile := _profile(pairs, trusted=policy is ClockPolicy.HEADER))
+            and (profile := profile_of(pairs, trusted=policy is ClockPolicy.HEADER))
         }
         deciding = [profiles[time] for time in required if time in profiles]
         wall = [p for p in deciding if abs(p.median_ns) < JUMP_NS]
@@ -172,7 +164,7 @@ class Timeline:
         the latency it had, and a note says so.
         """
         if time.header is None:
-            profile = _profile([(recv_ns, stamp_ns)], trusted=True)
+            profile = profile_of([(recv_ns, stamp_ns)], trusted=True)
             self._admit(time, profile, headers=stamp_ns is not None)
         if not time.header:
             return recv_ns - self.offset_ns if self._foreign else recv_ns
@@ -195,6 +187,8 @@ class Timeline:
             else:
                 time._suspect_ns = None
                 if not time._own_clock:
+                    if self._above or latency >= self.offset_ns + JUMP_NS:
+                        self._follow_step(recv_ns, latency)
                     offset = self.offset_ns + ((recv_ns - self._offset_at_ns) >> _LEAK_SHIFT)
                     self.offset_ns = latency if latency < offset else offset
                     self._offset_at_ns = recv_ns
@@ -216,7 +210,7 @@ class Timeline:
         """A time on this clock as seconds since the first message, for sentences."""
         return f"{(time_ns - self.origin_ns) / NS_PER_S:.2f} s"
 
-    def _admit(self, time: StreamTime, profile: _Profile | None, *, headers: bool) -> None:
+    def _admit(self, time: StreamTime, profile: Profile | None, *, headers: bool) -> None:
         if profile is None or self._asked is ClockPolicy.RECEIVE:
             time.header = False
             if headers and self._asked is not ClockPolicy.RECEIVE:
@@ -245,6 +239,25 @@ class Timeline:
             "clock; carried over by the least receive delay"
         )
 
+    def _follow_step(self, recv_ns: int, latency: int) -> None:
+        """Follow a receive clock that was set forward: nothing has come below for a second."""
+        since_ns, floor, before = self._above or (recv_ns, latency, self.offset_ns)
+        floor = min(floor, latency)
+        if floor < before + JUMP_NS:
+            self._above = None
+            return
+        if recv_ns - since_ns < JUMP_NS:
+            self._above = since_ns, floor, before
+            return
+        self.offset_ns, self._above = floor, None
+        self._steps += 1
+        if self._steps <= _NOTED_JUMPS:
+            self.notes.append(
+                f"receive times moved {(floor - before) / NS_PER_S:.2f} s away from the stamps "
+                f"before {self.seconds(recv_ns - floor)}: the recorder's clock was set, or all is "
+                "delayed; until then ticks left without what was on its way"
+            )
+
     def _jumped(self, time: StreamTime, recv_ns: int, latency: int) -> bool:
         """Whether a stamp that looks wrong is the second in agreement; then shift the stream."""
         future = latency < self.offset_ns - JUMP_NS
@@ -266,43 +279,6 @@ class Timeline:
                 f"{self.seconds(recv_ns - self.offset_ns)}; the jump was taken out"
             )
         return True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Profile:
-    """Receive time minus header stamp of one stream, in short."""
-
-    median_ns: int
-    floor_ns: int
-    rate_error: float
-    first_recv_ns: int
-
-
-def _profile(pairs: Evidence, *, trusted: bool) -> _Profile | None:
-    """None when the stream has no header stamps, or (unless `trusted`) none to be believed."""
-    headed = [(recv, stamp) for recv, stamp in pairs if stamp]
-    if not headed or (not trusted and len(pairs) - len(headed) > _ZERO_SHARE * len(pairs)):
-        return None
-    delays = sorted(recv - stamp for recv, stamp in headed)
-    count = len(delays)
-    median = delays[count // 2]
-    # p1 to p99 by rank. From eight samples on at least one falls away at either end, so that a
-    # single broken stamp does not take the header from a whole recording.
-    cut = -(-count // 100) if count >= 8 else 0
-    backward = sum(b[1] < a[1] - REORDER_NS for a, b in pairwise(headed))
-    spread = delays[count - 1 - cut] - delays[cut]
-    if not trusted and (spread >= SPREAD_NS or backward > _BACKWARD_SHARE * count):
-        return None
-    floor = min(d for d in delays if d >= median - JUMP_NS)
-    half = count // 2
-    rate_error = 0.0
-    if half >= 4 and (elapsed := headed[half][0] - headed[0][0]) > 0:
-        earlier = min(recv - stamp for recv, stamp in headed[:half])
-        later = min(recv - stamp for recv, stamp in headed[half:])
-        rate_error = (earlier - later) / elapsed
-    return _Profile(
-        median_ns=median, floor_ns=floor, rate_error=rate_error, first_recv_ns=headed[0][0]
-    )
 
 
 def _apart(delay_ns: int) -> str:

@@ -34,15 +34,14 @@ class Startup(Generic[T]):
 
     Attributes:
         first_ns: Receive time of the very first message.
-        deadline_ns: Receive time at which ticking begins with what is there; None before the
-            first message.
         dropped: By stream: messages that were let go of while a required stream was missing.
         missing: Required streams that have not delivered.
     """
 
     def __init__(self, streams: Sequence[SyncStream]) -> None:
         self.first_ns = 0
-        self.deadline_ns: int | None = None
+        self._deadline_ns: int | None = None  # None before the first message
+        self._last_ns = 0
         self.dropped = {s.name: 0 for s in streams}
         self.missing = {s.name for s in streams if s.required}
         self._events: dict[str, deque[Event[T]]] = {s.name: deque() for s in streams}
@@ -55,16 +54,32 @@ class Startup(Generic[T]):
         """Keep `event`."""
         held = self._events[event.stream]
         held.append(event)
-        if self.deadline_ns is None:
-            self.first_ns = event.recv_ns
-            self.deadline_ns = event.recv_ns + START_TIMEOUT_NS
+        if self._deadline_ns is None:
+            self.first_ns = self._last_ns = event.recv_ns
+            self._deadline_ns = event.recv_ns + START_TIMEOUT_NS
         if self.missing:
+            if self._paused(event.recv_ns):
+                self._deadline_ns = event.recv_ns + START_TIMEOUT_NS
+            self._last_ns = event.recv_ns
             while len(held) > 1 and held[0].recv_ns < event.recv_ns - WINDOW_NS:
                 held.popleft()
                 self.dropped[event.stream] += 1
             self.missing.discard(event.stream)
             if not self.missing:
-                self.deadline_ns = event.recv_ns + EVIDENCE_NS
+                self._deadline_ns = event.recv_ns + EVIDENCE_NS
+
+    def due(self, recv_ns: int, *, arrival: bool) -> bool:
+        """Whether ticking has to begin at `recv_ns` with what is there.
+
+        A message that ends a silence as long as the whole wait begins the wait anew: what came
+        before was latched long ago, or its receive time is decades off.
+
+        Args:
+            arrival: A message came; else only time has passed.
+        """
+        if self._deadline_ns is None or recv_ns < self._deadline_ns:
+            return False
+        return not (arrival and self.missing and self._paused(recv_ns))
 
     def of(self, stream: str) -> Sequence[Event[T]]:
         """What is held of one stream, in order of arrival."""
@@ -75,3 +90,6 @@ class Startup(Generic[T]):
         return sorted(
             (event for held in self._events.values() for event in held), key=lambda e: e.arrival
         )
+
+    def _paused(self, recv_ns: int) -> bool:
+        return recv_ns - self._last_ns >= START_TIMEOUT_NS

@@ -9,7 +9,8 @@ from typing import Generic
 from act_data.errors import InputError
 from act_data.records import SyncReport
 from act_data.sync.account import FrameAccount, StreamAccount
-from act_data.sync.clock import JUMP_NS, StreamTime, Timeline
+from act_data.sync.clock import StreamTime, Timeline
+from act_data.sync.evidence import JUMP_NS
 from act_data.sync.grid import Grid, lock
 from act_data.sync.startup import START_TIMEOUT_NS, Event, Startup
 from act_data.sync.ticks import Lane, Ticks
@@ -27,7 +28,8 @@ class Synchronizer(Generic[T]):
     A start-up comes first: until every required stream has appeared and for 1 s more (10 s, if
     one of them is missing) messages are kept. They decide the clock (`Timeline.choose`) and the
     grid (`lock`), and then go through as if both had been known from the beginning. While a
-    required stream is missing the others keep 1 s; what is older is counted as unused.
+    required stream is missing the others keep 1 s; what is older is counted as unused. A silence
+    of all streams that lasts 10 s begins the wait anew, unless `advance` ended it first.
 
     A tick leaves when no required stream, and no optional one that delivered within the last
     second, can still change what it takes; or `latency_ns` after its time at the latest. Its time
@@ -109,7 +111,7 @@ class Synchronizer(Generic[T]):
         index = lane.account.received
         lane.account.arrived(recv_ns, stamp_ns, seq)
         frames: list[Frame[T]] = []
-        ticks = self._ticks or self._begin_if_due(recv_ns, frames)
+        ticks = self._ticks or self._begin_if_due(recv_ns, frames, arrival=True)
         if ticks is not None:
             ticks.take(lane, recv_ns, stamp_ns, index, payload, frames)
             return frames
@@ -121,7 +123,7 @@ class Synchronizer(Generic[T]):
         """The frames that leave because it is `recv_ns` now and nothing came. For live use."""
         frames: list[Frame[T]] = []
         recv_ns += self._recv_shift_ns
-        ticks = self._ticks or self._begin_if_due(recv_ns, frames)
+        ticks = self._ticks or self._begin_if_due(recv_ns, frames, arrival=False)
         if ticks is not None and not self._finished:
             ticks.leave(recv_ns, frames)
         return frames
@@ -159,7 +161,7 @@ class Synchronizer(Generic[T]):
         if self._steps_back:
             notes.append(f"receive time went back {self._steps_back} times; taken out")
         for lane in self._lanes.values():
-            notes += lane.account.notes(lane.time, timeline, end_ns)
+            notes += lane.account.notes(lane.time, timeline, end_ns, lane.track.late)
         spread = self._account.spread.percentiles_ms(50, 99)
         return SyncReport(
             fps=self._fps,
@@ -176,12 +178,11 @@ class Synchronizer(Generic[T]):
             notes=tuple(notes),
         )
 
-    def _begin_if_due(self, recv_ns: int, frames: list[Frame[T]]) -> Ticks[T] | None:
+    def _begin_if_due(
+        self, recv_ns: int, frames: list[Frame[T]], *, arrival: bool
+    ) -> Ticks[T] | None:
         """Begin if the wait for required streams ended at or before `recv_ns`."""
-        deadline_ns = self._startup.deadline_ns
-        if deadline_ns is None or recv_ns < deadline_ns:
-            return None
-        return self._begin(frames)
+        return self._begin(frames) if self._startup.due(recv_ns, arrival=arrival) else None
 
     def _begin(self, frames: list[Frame[T]]) -> Ticks[T]:
         """Choose clock and grid, then let everything through that was kept."""
@@ -202,6 +203,7 @@ class Synchronizer(Generic[T]):
             )
         for name, lane in self._lanes.items():
             lane.track.unused += startup.dropped[name]
+            lane.account.before_start = startup.dropped[name]
             if held := startup.of(name):
                 lane.track.heard_ns = held[0].recv_ns  # it exists: no tick leaves without it
         self._ticks = ticks = Ticks(

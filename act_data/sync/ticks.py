@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Generic
 
 from act_data.sync.account import FrameAccount, StreamAccount
-from act_data.sync.clock import REORDER_NS, StreamTime, Timeline
+from act_data.sync.clock import StreamTime, Timeline
+from act_data.sync.evidence import REORDER_NS
 from act_data.sync.grid import Grid
 from act_data.sync.track import NEVER, Track
 from act_data.types import NS_PER_S, Frame, Pick, T

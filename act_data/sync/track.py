@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Generic
 
-from act_data.sync.clock import REORDER_NS
+from act_data.sync.evidence import REORDER_NS
 from act_data.types import Pick, Reason, SyncPolicy, T
 
 NEVER = -(2**63)

@@ -550,3 +550,90 @@ def test_a_stream_it_does_not_know_is_refused_with_those_it_knows() -> None:
     sync.finish()
     with pytest.raises(InputError, match="finished"):
         sync.push("arm", T0, T0, None)
+
+
+# --- what odd recordings showed ---
+
+
+def recorded(*topics: list[Event], received: Callable[[int], int]) -> list[Event]:
+    """All messages in order, with another receive time."""
+    events = sorted(chain(*topics), key=lambda e: e[0])
+    return [(received(recv), name, stamp) for recv, name, stamp in events]
+
+
+def test_a_receive_clock_that_is_set_forward_costs_seconds_not_the_rest() -> None:
+    step = 20 * NS_PER_S
+    events = recorded(
+        topic("cam", 30, seconds=60),
+        topic("arm", 200, seconds=60),
+        received=lambda recv: recv + step * (recv > T0 + 30 * NS_PER_S),
+    )
+    frames, report = synchronise(ROBOT, events)
+    # The 20 s that the clock left out, and the second until it was sure.
+    assert len([f for f in frames if not f.valid]) < 22 * 30
+    assert all(f.valid for f in frames[52 * 30 :])
+    assert any(n.startswith("receive times moved 20.00 s away") for n in report.notes)
+    late = report.streams["arm"].late
+    assert any(n.startswith(f"arm: {late} of 12000 messages came too late") for n in report.notes)
+    frames, report = synchronise(ROBOT, events, latency_ms=30_000)
+    assert all(f.valid for f in frames)
+
+
+def in_bursts(recv: int) -> int:
+    """Held up until the next full second, then all at once."""
+    return recv + -(recv - T0) % NS_PER_S + (recv - T0) % NS_PER_S // 100
+
+
+def test_good_stamps_are_kept_when_messages_come_in_bursts() -> None:
+    held_up = recorded(topic("arm", 200, seconds=6), received=in_bursts)
+    frames, report = synchronise(ROBOT, topic("cam", 30, seconds=6), held_up, latency_ms=1500)
+    assert report.streams["arm"].clock == "header"
+    assert all(f.valid for f in frames)
+    _, report = synchronise(ROBOT, topic("cam", 30, seconds=6), held_up)
+    late = report.streams["arm"].late
+    assert late > 600
+    assert f"arm: {late} of 1200 messages came too late; a longer latency waits for what was " in (
+        " ".join(report.notes)
+    )
+
+
+def test_bursts_and_publishers_that_take_turns_are_no_drops() -> None:
+    bare = recorded(topic("arm", 200, seconds=6, stamp=lambda _: None), received=in_bursts)
+    _, report = synchronise(ROBOT, topic("cam", 30, seconds=6), bare)
+    assert report.streams["arm"].estimated_drops == 0
+    second = topic("arm", 200, seconds=6, phase_ms=1.2)
+    _, report = synchronise(
+        ROBOT, topic("cam", 30, seconds=6), topic("arm", 200, seconds=6), second
+    )
+    assert report.streams["arm"].estimated_drops == 0
+
+
+@pytest.mark.parametrize("seconds_before", [15, 1_600_000_000])
+@pytest.mark.parametrize("name", ["cam", "plan"])
+def test_one_message_from_long_ago_does_not_use_up_the_wait(seconds_before: int, name: str) -> None:
+    streams = [*ROBOT, stream("plan", HOLD, required=False)]
+    old = [(T0 - seconds_before * NS_PER_S, name, T0 if name == "cam" else None)]
+    frames, report = synchronise(streams, old, topic("cam", 30), topic("arm", 200))
+    assert report.clock is ClockPolicy.HEADER
+    assert report.streams["arm"].clock == report.streams["cam"].clock == "header"
+    assert len(frames) >= 118
+    assert all(f.valid for f in frames)
+
+
+def test_a_stream_that_waited_for_another_did_not_start_late() -> None:
+    _, report = synchronise(
+        ROBOT, topic("cam", 30, seconds=12), topic("arm", 200, seconds=12, start=8)
+    )
+    assert not any(n.startswith("cam started") for n in report.notes)
+    left_out = report.streams["cam"].received - 150
+    assert any(
+        n.startswith(f"cam: {left_out} messages came while a required stream was missing")
+        for n in report.notes
+    )
+    assert "arm started at 8.00 s" in report.notes
+
+
+def test_a_stream_too_slow_for_its_tolerance_is_told() -> None:
+    slow = [stream("cam", HOLD, camera=True, tolerance_ms=50), stream("arm", tolerance_ms=50)]
+    _, report = synchronise(slow, topic("cam", 30), topic("arm", 5))
+    assert "arm: comes every 200.0 ms, too seldom for 'hold' within 50 ms" in report.notes
