@@ -153,7 +153,8 @@ def bind(robot: RobotSpec, topics: Mapping[str, TopicInfo]) -> dict[str, TopicIn
     """The topic that is really read for each stream of `robot`, in declaration order.
 
     A picture's topic also stands for its transports: ".../image_raw" finds
-    ".../image_raw/compressed" (and "/compressedDepth" for depth). A topic that the index says is
+    ".../image_raw/compressed" (and "/compressedDepth" for depth). Recordings that a script wrote
+    may have topics without the leading slash: these are found, too. A topic that the index says is
     empty counts as missing. Optional streams without a topic are absent from the result.
 
     Raises:
@@ -198,7 +199,8 @@ def _candidates(stream: StreamSpec) -> list[str]:
     base = stream.topic
     for ending in endings:
         base = base.removesuffix(ending)
-    return list(dict.fromkeys([stream.topic, *(base + ending for ending in endings), base]))
+    full = dict.fromkeys([stream.topic, *(base + ending for ending in endings), base])
+    return [*full, *(topic.removeprefix("/") for topic in full)]
 
 
 def _lacking(stream: StreamSpec, topics: Mapping[str, TopicInfo]) -> str:

@@ -345,6 +345,15 @@ def test_a_camera_is_found_by_any_transport(
     assert list(bound) == ["cam", "arm"]
 
 
+def test_a_topic_without_its_leading_slash_is_found(tmp_path: Path) -> None:
+    there = topics(
+        ("arm", *ARM[1:]), ("cam/image_raw/compressed", "sensor_msgs/msg/CompressedImage")
+    )
+    bound = bind(load(tmp_path, SMALL), there)
+    assert bound["arm"].name == "arm"
+    assert bound["cam"].name == "cam/image_raw/compressed"
+
+
 def test_a_preset_that_names_the_transport_also_finds_the_raw_topic(tmp_path: Path) -> None:
     robot = load(tmp_path, SMALL.replace("/cam/image_raw", "/cam/image_raw/compressed"))
     assert bind(robot, topics(ARM, CAM))["cam"].name == "/cam/image_raw"
