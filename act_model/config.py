@@ -34,7 +34,7 @@ class ModelConfig(Record):
     cameras: tuple[str, ...] = ()
     depth: tuple[str, ...] = ()
     image_size: tuple[PositiveInt, PositiveInt] = (480, 640)
-    chunk_size: PositiveInt = 100
+    chunk_size: PositiveInt = Field(100, le=10_000)
     hidden_dim: PositiveInt = 512
     heads: PositiveInt = 8
     feedforward_dim: PositiveInt = 3200
@@ -99,7 +99,7 @@ class TrainConfig(Record):
     state: tuple[str, ...] = ("qpos",)
     action: tuple[str, ...] = ("action",)
     steps: PositiveInt = 100_000
-    batch_size: PositiveInt = 8
+    batch_size: PositiveInt = Field(8, le=65_536)
     lr: float = Field(1e-5, gt=0)
     lr_backbone: float = Field(1e-5, gt=0)
     weight_decay: float = Field(1e-4, ge=0)

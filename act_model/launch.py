@@ -35,8 +35,9 @@ class DeployRequest(Record):
             the path of a bag. By default a held-out episode of the checkpoint's dataset.
         robot: Preset or YAML that names a bag's streams; the policy's own by default.
         chunks: How overlapping predictions become one action per tick.
-        execute: Ticks between predictions; by default a whole chunk for "open-loop", 1 for
-            "ensemble".
+        execute: Ticks between predictions; by default 1 for "ensemble", and a whole chunk for
+            "open-loop", or three quarters of it in shadow: there the next prediction takes time,
+            and the last quarter is what the robot does meanwhile.
         ensemble_m: Weight of prediction i is exp(-m i), the oldest first (Zhao et al., 2023).
     """
 
@@ -263,7 +264,10 @@ def _chunker(request: DeployRequest, policy: Policy) -> Chunker:
     chunk_size = policy.contract.chunk_size
     action_dim = sum(len(array.names) for array in policy.contract.action)
     if request.chunks == "open-loop":
-        return ActionQueue(chunk_size, action_dim, execute=request.execute)
+        execute = request.execute
+        if execute is None and request.mode is Mode.SHADOW:
+            execute = max(1, chunk_size - max(1, chunk_size // 4))
+        return ActionQueue(chunk_size, action_dim, execute=execute)
     return TemporalEnsemble(
         chunk_size, action_dim, m=request.ensemble_m, every=request.execute or 1
     )

@@ -280,7 +280,7 @@ def _joints(names: Sequence[str]) -> str:
 
 
 def _size(camera: CameraContract) -> str:
-    return f"{camera.width} x {camera.height}"
+    return f"{camera.height}x{camera.width}"  # HxW, as everywhere
 
 
 def _check_weights(folder: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from act_data.check import open_verified
-from act_data.errors import InputError
+from act_data.errors import ActError, InputError
 from act_data.interfaces import DatasetReader
 from act_data.records import Record
 from act_data.registry import Registry
@@ -130,6 +132,7 @@ def train(
         StoreError: Its content no longer matches its version.
         InputError: The request does not fit the dataset.
         ConflictError: The run folder holds another run.
+        ActError: The run needs more memory than there is.
     """
     reader = open_verified(request.dataset)
     out = request.out or Path("runs") / reader.path.stem
@@ -140,14 +143,26 @@ def train(
         result = train_on(
             reader, out=out, config=config, model=model, resume=request.resume, on_step=on_step
         )
-    except BaseException:
+    except BaseException as e:
         if fresh:
             discard_empty(out)
+        if _out_of_memory(e):
+            raise ActError(
+                f"the memory of this machine or device is too small: {str(e).splitlines()[0]}",
+                hint="Lower --batch-size, --image-size or --chunk, or take a smaller --size.",
+            ) from None
         raise
     Registry().register_checkpoint(
         result.checkpoint, result.dataset, step=result.best_step or result.steps
     )
     return _train_report(out, result)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """torch has a type for devices only; on a CPU its allocator says it in words."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
 
 
 def _train_report(out: Path, result: TrainResult) -> TrainReport:

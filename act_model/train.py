@@ -140,6 +140,7 @@ def train(
     device = device_of(config.device)
     architecture = model_config(reader.schema, config, model or {})
     dataset = dataset_ref(reader)
+    _check_is_pad(architecture, config)
     last = open_run(out, resume=resume)
     stats = _statistics(reader, stats, last)
     if last is not None:
@@ -247,6 +248,9 @@ def model_config(
     Raises:
         InputError: An array or a field does not exist, or a value does not fit it.
     """
+    for kind, arrays in (("state", config.state), ("action", config.action)):
+        if len(set(arrays)) < len(arrays):
+            raise InputError(f"{kind} {list(arrays)!r} names one twice", hint="Name each once.")
     cameras = tuple(
         f.name.removeprefix("images/") for f in schema.features if f.name.startswith("images/")
     )
@@ -282,6 +286,16 @@ def dataset_ref(reader: DatasetReader) -> DatasetRef:
 
 
 # --- before the first step --------------------------------------------------------------------
+
+
+def _check_is_pad(model: ModelConfig, config: TrainConfig) -> None:
+    """A head that the loss does not weigh would stay random; a weight needs its head."""
+    if model.is_pad_head != (config.loss.is_pad_weight > 0):
+        raise InputError(
+            f"is_pad_head of the model is {model.is_pad_head!r}, and is_pad_weight of the loss is "
+            f"{config.loss.is_pad_weight!r}",
+            hint="Set both, e.g. is_pad_head true and is_pad_weight 1, or neither.",
+        )
 
 
 def _statistics(

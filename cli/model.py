@@ -40,9 +40,11 @@ def train(
         Size, typer.Option(help="act: as published; small and tiny train on a CPU.")
     ] = "act",
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps [100000].")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples per step [8].")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, max=65_536, help="Samples per step [8].")
+    ] = None,
     chunk: Annotated[
-        int | None, typer.Option(min=1, help="Actions predicted at once, K [100].")
+        int | None, typer.Option(min=1, max=10_000, help="Actions predicted at once, K [100].")
     ] = None,
     lr: Annotated[
         float | None, typer.Option(min=1e-9, max=1, help="Learning rate [of --size].")
@@ -148,7 +150,10 @@ def deploy(
         Literal["open-loop", "ensemble"], typer.Option(help="How chunks become actions.")
     ] = "open-loop",
     execute: Annotated[
-        int | None, typer.Option(min=1, help="Ticks between predictions [a chunk; ensemble: 1].")
+        int | None,
+        typer.Option(
+            min=1, help="Ticks between predictions [a chunk, in shadow 3/4 of it; ensemble: 1]."
+        ),
     ] = None,
     ensemble_m: Annotated[float, typer.Option(help="Weights exp(-m i), oldest first.")] = 0.01,
     max_ticks: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,

@@ -20,7 +20,7 @@ from act_data.errors import ActError, ConflictError, DataError, InputError, NotF
 from act_data.stats import compute
 from act_model import step as step_module
 from act_model.checkpoint import load, load_trainer, load_weights
-from act_model.config import AugmentConfig, TrainConfig
+from act_model.config import AugmentConfig, LossConfig, TrainConfig
 from act_model.dataset import EpisodeChunks
 from act_model.nn import ActCvae
 from act_model.train import StepReport, TrainResult, train
@@ -403,6 +403,13 @@ def test_a_loss_that_is_no_number_stops_before_it_reaches_the_weights(
     [
         pytest.param({"device": "gpu7"}, "no device 'gpu7'", id="device"),
         pytest.param({"state": ("qvel",)}, "no array 'qvel'", id="state"),
+        pytest.param({"state": ("qpos", "qpos")}, "names one twice", id="state-twice"),
+        pytest.param(
+            {"model": {**TINY, "is_pad_head": True}}, "weight of the loss is 0", id="dead-head"
+        ),
+        pytest.param(
+            {"loss": LossConfig(is_pad_weight=1)}, "is_pad_head of the model is False", id="no-head"
+        ),
         pytest.param({"model": {"hidden": 4}}, "hidden = 4", id="unknown-field"),
         pytest.param({"model": {"heads": 0}}, "heads = 0", id="field-out-of-range"),
         pytest.param({"model": {**TINY, "cameras": ("front",)}}, "'images/front'", id="camera"),
