@@ -40,6 +40,10 @@ class Source(Protocol):
             DataError: The recording is damaged, or delivered fewer messages than it promised.
         """
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is odd about what was read so far, in sentences for people."""
+
     def deserialize(self, raw: RawMessage) -> Any:
         """The message as an object whose attributes are the fields; arrays are numpy.
 

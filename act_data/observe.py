@@ -91,7 +91,8 @@ class Observation:
         """
         if self._synchronizer is None:
             raise InputError("there is no account before the first frame", hint="Read `frames`.")
-        return self._synchronizer.report()
+        report = self._synchronizer.report()
+        return report.model_copy(update={"notes": (*self._source.notes, *report.notes)})
 
     def joints(self) -> dict[str, tuple[str, ...]]:
         """The joint order of every `joint_state` stream, by stream, as far as it is known.

@@ -241,4 +241,6 @@ def _why_invalid(report: SyncReport) -> str:
         for name, stream in report.streams.items()
         if stream.required and any(stream.invalid.values())
     ]
-    return f"Of {report.ticks} ticks, {'; '.join(parts)}." if parts else "It is too short."
+    if not parts:
+        return "It is too short."
+    return ". ".join((f"Of {report.ticks} ticks, {'; '.join(parts)}", *report.notes[:3])) + "."

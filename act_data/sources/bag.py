@@ -24,7 +24,7 @@ from act_data.sources.storage import (
     inflate_zstd,
     merged,
 )
-from act_data.types import RawMessage, TopicInfo
+from act_data.types import NS_PER_S, RawMessage, TopicInfo
 
 _HASH_BLOCK = 2**20
 _LAST_NS = 2**63 - 1
@@ -156,6 +156,18 @@ class BagSource:
                 + "; ".join(lost),
                 hint="Rebuild the index with `rosbag reindex` or `ros2 bag reindex`, then retry.",
             )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is odd about what was read so far, in sentences for people."""
+        back_ns = max((storage.back_ns() for storage in self._storages), default=0)
+        if back_ns < NS_PER_S:
+            return ()
+        return (
+            f"receive times go back by up to {back_ns / NS_PER_S:.2f} s within the file: either "
+            "the recorder's clock was set back, and messages of two times lie between each other, "
+            "or a tool has written the file out of order",
+        )
 
     def deserialize(self, raw: RawMessage) -> Any:
         """The message as rosbags' object: fields as attributes, arrays as numpy.

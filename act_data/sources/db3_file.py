@@ -29,6 +29,8 @@ class Db3File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._read: tuple[int, ...] = ()
+        self._back_ns: int | None = None
         check_magic(path, "db3")
         for suffix in ("-wal", "-journal"):
             ahead = path.with_name(path.name + suffix)
@@ -60,6 +62,7 @@ class Db3File:
         the payloads through its sorter when the recording has no index on time.
         """
         channels = {c.id: c for c in self.channels if c.topic in topics}
+        self._read, self._back_ns = tuple(channels), None
         query = (
             "SELECT id, topic_id, timestamp, length(data) FROM messages WHERE topic_id IN "
             f"({','.join('?' * len(channels))}) ORDER BY timestamp, id"
@@ -76,6 +79,19 @@ class Db3File:
                     ((data,),) = self._rows("SELECT data FROM messages WHERE id = ?", (row,))
                     payload = bytes(data)
                     yield recv_ns, channel.topic, channel, payload
+
+    def back_ns(self) -> int:
+        """The largest step back of receive times in the file, of the topics that were read."""
+        query = (
+            "SELECT max(back) FROM (SELECT max(timestamp) OVER (PARTITION BY topic_id ORDER BY id "
+            "ROWS UNBOUNDED PRECEDING) - timestamp AS back FROM messages WHERE topic_id IN "
+            f"({','.join('?' * len(self._read))}))"
+        )
+        if self._back_ns is None:
+            with damage(self.path, "db3", apsw.Error):
+                ((back,),) = self._rows(query, self._read)
+            self._back_ns = int(back or 0)
+        return self._back_ns
 
     def close(self) -> None:
         """Release the file."""

@@ -25,6 +25,7 @@ from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 
 from act_data.errors import DataError
+from act_data.sources.file_order import FileOrder
 from act_data.sources.storage import (
     MAGIC,
     MAX_CHUNK_BYTES,
@@ -80,6 +81,7 @@ class McapFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._order = FileOrder()
         check_magic(path, "mcap")
         self._file: BinaryIO = path.open("rb")
         try:
@@ -110,6 +112,10 @@ class McapFile:
             parts.append((min(self._contents.loose[0]), partial(self._loose, wanted)))
         with damage(self.path, "mcap", McapError):
             yield from merged(parts)
+
+    def back_ns(self) -> int:
+        """The largest step back of receive times in the file, in what was read so far."""
+        return self._order.back_ns()
 
     def close(self) -> None:
         """Release the file."""
@@ -233,11 +239,15 @@ class McapFile:
                 if id_ in wanted:
                     start = offset + _MESSAGE.size
                     found.append((log_ns, wanted[id_].topic, start, offset + length, id_))
+        self._order.seen(chunk_offset, ((log_ns, id_) for log_ns, _, _, _, id_ in found))
         for log_ns, topic, start, stop, id_ in sorted(found):
             yield log_ns, topic, wanted[id_], data[start:stop]
 
     def _loose(self, wanted: dict[int, Channel]) -> Iterator[Item]:
         times, channels, offsets, sizes = (np.array(a) for a in self._contents.loose)
+        selected = np.isin(channels, list(wanted))
+        pairs = zip(times[selected].tolist(), channels[selected].tolist(), strict=True)
+        self._order.seen(0, pairs)
         rank = {topic: i for i, topic in enumerate(sorted({c.topic for c in wanted.values()}))}
         ranks = np.array([rank[wanted[c].topic] if c in wanted else -1 for c in channels])
         for i in np.lexsort((offsets, ranks, times)):

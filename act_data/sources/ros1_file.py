@@ -21,6 +21,7 @@ from rosbags.rosbag1.reader import ChunkInfo, Header, RecordType, decompressors,
 from rosbags.typesys.msg import normalize_msgtype
 
 from act_data.errors import DataError
+from act_data.sources.file_order import FileOrder
 from act_data.sources.storage import (
     MAX_CHUNK_BYTES,
     RECORD_AGAIN,
@@ -44,6 +45,7 @@ class Ros1File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._order = FileOrder()
         check_magic(path, "ros1")
         self._file: BinaryIO = path.open("rb")
         try:
@@ -70,6 +72,10 @@ class Ros1File:
         ]
         with damage(self.path, "ros1", ReaderError):
             yield from merged(parts)
+
+    def back_ns(self) -> int:
+        """The largest step back of receive times in the file, in what was read so far."""
+        return self._order.back_ns()
 
     def close(self) -> None:
         """Release the file."""
@@ -126,6 +132,7 @@ class Ros1File:
             if id_ in wanted:
                 sec, nsec = _TIME.unpack(fields[b"time"])
                 found.append((sec * NS_PER_S + nsec, wanted[id_].topic, start, stop, id_))
+        self._order.seen(offset, ((recv_ns, id_) for recv_ns, _, _, _, id_ in found))
         whole = memoryview(data)
         for recv_ns, topic, start, stop, id_ in sorted(found):
             # A picture is most of its chunk: a view saves a copy and keeps little else alive.

@@ -99,6 +99,9 @@ class Storage(Protocol):
     def messages(self, topics: Collection[str]) -> Iterator[Item]:
         """The messages of `topics` ordered by (recv_ns, topic), equal ones in file order."""
 
+    def back_ns(self) -> int:
+        """The largest step back of one channel's receive times in file order, as far as read."""
+
     def close(self) -> None:
         """Release the file."""
 

@@ -67,6 +67,8 @@ class Memory:
         self.asked.append(tuple(topics))
         return (raw for raw in self._raws if raw.topic in topics)
 
+    notes = ()
+
     def deserialize(self, raw: RawMessage) -> Any:
         self.deserialized[raw.topic, raw.recv_ns] += 1
         value = float(raw.payload[0])
