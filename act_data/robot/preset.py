@@ -58,7 +58,7 @@ class PresetStream(Record):
     shape: tuple[PositiveInt, ...] = ()
     unit: str = ""
     sync: SyncPolicy = SyncPolicy.HOLD
-    tolerance_ms: float = Field(50.0, gt=0, le=60_000)
+    tolerance_ms: float = Field(50.0, gt=0, le=86_400_000)  # a day: latched topics
     required: bool = True
 
 

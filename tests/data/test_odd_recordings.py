@@ -12,7 +12,7 @@ from act_data.records import SyncReport
 from act_data.sources import find_recordings, open_recording
 from act_data.store import open_dataset
 from tests.bags import KINDS, Entry, Kind, write
-from tests.small_robot import S, entries, robot_file
+from tests.small_robot import JOINTS, S, entries, joints, robot_file
 
 
 def account(folder: Path, source: Path) -> SyncReport:
@@ -57,3 +57,28 @@ def test_one_early_receive_time_does_not_cost_the_recording(tmp_path: Path) -> N
     assert sync.valid == sync.ticks >= 58
     steps = np.diff(np.asarray(open_dataset(tmp_path / "ds.zarr").read("timestamp", 0)))
     assert set(np.unique(np.round(steps / 1e6, 1))) == {33.3}
+
+
+LATCHED = """\
+name: latched
+fps: 1
+streams:
+  lead: {topic: /lead, kind: joint_state, joints: [a, b], unit: rad, sync: nearest}
+  fixed: {topic: /fixed, kind: numeric, field: [data], tolerance_ms: 86400000}
+arrays:
+  fixed: {role: observation, from: fixed}
+  action: {role: action, from: lead}
+"""
+
+
+def test_one_latched_message_holds_for_the_whole_recording(tmp_path: Path) -> None:
+    fixed: Entry = ("/fixed", "std_msgs/msg/Float64", 5 * S, {"data": 7.0})
+    lead = [("/lead", JOINTS, t, {"header": t, **joints(0)}) for t in range(60 * S, 200 * S, S)]
+    settings = IngestSettings(robot=str(robot_file(tmp_path, LATCHED)))
+    source = write(tmp_path / "latched", "db3", [fixed, *lead])
+    (episode,) = ingest([source], tmp_path / "ds.zarr", settings).episodes
+    assert episode.sync is not None
+    assert episode.masked == 0
+    assert episode.steps == 139
+    values = np.asarray(open_dataset(tmp_path / "ds.zarr").read("fixed", 0))
+    assert (values == 7).all()
