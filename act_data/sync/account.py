@@ -217,6 +217,7 @@ class StreamAccount:
                 f"{name}: comes every {typical / NS_PER_MS:.1f} ms, too seldom for "
                 f"{self._stream.policy.value!r} within {self._stream.tolerance_ns / NS_PER_MS:g} ms"
             )
+        late -= time.past
         if late > _LATE_SHARE * self.received:
             notes.append(
                 f"{name}: {late} of {self.received} messages came too late; a longer latency "
@@ -226,6 +227,8 @@ class StreamAccount:
             notes.append(f"{name}: {time.jumps} clock jumps taken out")
         if time.future:
             notes.append(f"{name}: {time.future} stamps in the future set aside")
+        if time.past:
+            notes.append(f"{name}: {time.past} stamps in the far past set aside")
         if self._zero:
             notes.append(f"{name}: {self._zero} of {self.received} stamps are zero")
         if self._backward:

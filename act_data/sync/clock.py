@@ -33,6 +33,7 @@ class StreamTime:
         shift_ns: Added to a header stamp to reach the synchronizer's clock.
         jumps: Clock jumps that were taken out.
         future: Samples set aside because their stamp lay in the future.
+        past: Samples set aside because their stamp lay far behind the one before.
         behind: The sample that was set aside last lay in the past, not in the future.
     """
 
@@ -47,6 +48,7 @@ class StreamTime:
         "header",
         "jumps",
         "name",
+        "past",
         "shift_ns",
     )
 
@@ -56,6 +58,7 @@ class StreamTime:
         self.shift_ns = 0
         self.jumps = 0
         self.future = 0
+        self.past = 0
         self.behind = False
         self._own_clock = False
         self._newest_ns = _NEVER
@@ -264,6 +267,7 @@ class Timeline:
         if time._suspect_ns is None or abs(latency - time._suspect_ns) >= JUMP_NS // 2:
             time._suspect_ns = latency
             time.future += future
+            time.past += not future
             time.behind = not future
             return False
         if time._newest_ns == _NEVER:

@@ -71,7 +71,8 @@ def _in_bursts(headed: Sequence[tuple[int, int]]) -> bool:
         return False
     steps = sorted(b[1] - a[1] for a, b in pairwise(headed))
     silence = max(b[0] - a[0] for a, b in pairwise(headed))
-    even = steps[0] > 0 and steps[-1] <= _EVEN * steps[len(steps) // 2]
+    cut = -(-len(steps) // 100)  # one in a hundred may be odd
+    even = steps[cut] > 0 and steps[-1 - cut] <= _EVEN * steps[len(steps) // 2]
     received, stamped = headed[-1][0] - headed[0][0], headed[-1][1] - headed[0][1]
     held_up = silence >= SPREAD_NS // 2 > steps[-1] or stamped > 2 * received
     return even and held_up

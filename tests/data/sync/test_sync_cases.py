@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
@@ -637,3 +638,17 @@ def test_a_stream_too_slow_for_its_tolerance_is_told() -> None:
     slow = [stream("cam", HOLD, camera=True, tolerance_ms=50), stream("arm", tolerance_ms=50)]
     _, report = synchronise(slow, topic("cam", 30), topic("arm", 5))
     assert "arm: comes every 200.0 ms, too seldom for 'hold' within 50 ms" in report.notes
+
+
+def test_stamps_of_another_clock_now_and_then_are_not_called_late() -> None:
+    count = itertools.count()
+
+    def mixed(at: int) -> int:
+        return at - 10**18 if at > T0 + 2 * NS_PER_S and next(count) % 3 == 0 else at
+
+    arm = topic("arm", 200, seconds=6, stamp=mixed)
+    _, report = synchronise(ROBOT, topic("cam", 30, seconds=6), arm)
+    odd = report.streams["arm"].late
+    assert odd > 200
+    assert f"arm: {odd} stamps in the far past set aside" in report.notes
+    assert not any("too late" in note for note in report.notes)
