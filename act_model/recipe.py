@@ -134,9 +134,9 @@ def train(
         ConflictError: The run folder holds another run.
         ActError: The run needs more memory than there is.
     """
+    file = ConfigFile({}, {}) if request.config is None else read_config(request.config)
     reader = open_verified(request.dataset)
     out = request.out or Path("runs") / reader.path.stem
-    file = ConfigFile({}, {}) if request.config is None else read_config(request.config)
     config, model = _train_config(request, file, reader), _model_fields(request, file)
     fresh = not out.exists()
     try:

@@ -12,6 +12,7 @@ from act_model import recipe
 from act_model.config import AugmentConfig, ModelConfig, TrainConfig
 from act_model.config_file import ConfigFile, read_config
 from act_model.recipe import TrainRequest
+from tests.cli.commands import refused, run
 from tests.model.memory_dataset import dataset_of, schema_of
 
 TEXT = """\
@@ -131,6 +132,13 @@ def test_a_mistake_is_answered_with_file_line_value_and_choices(
     assert "act.yaml:" in str(caught.value)
     assert says in str(caught.value)
     assert hint in caught.value.hint
+
+
+def test_the_command_tells_a_mistake_before_it_looks_at_the_dataset(tmp_path: Path) -> None:
+    path = written(tmp_path, "model: {latnet: vq}\n")
+    said = refused(run("act-model", "train", "ds", "--config", path), code=2)
+    assert "act.yaml:1: unknown key 'model.latnet'" in said
+    assert "Did you mean 'latent'?" in said
 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines(tmp_path: Path) -> None:
