@@ -74,7 +74,8 @@ class JointDecoder:
             raise DataError(
                 f"{where}: no joint {', '.join(map(repr, missing))}; "
                 f"the message lists {', '.join(map(repr, listed))}",
-                hint="Correct the joints in the preset.",
+                hint="Correct the joints in the preset. Where two nodes take turns on one topic, "
+                "give each a topic of its own and record again.",
             )
         return np.array([listed.index(name) for name in self.names], dtype=np.intp)
 
