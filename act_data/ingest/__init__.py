@@ -9,8 +9,8 @@ its finished episodes by their uid.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
@@ -56,7 +56,6 @@ def ingest(
     robot = configured(robot_of(recordings, settings.robot), settings)
     fresh = not out.exists()
     run = Run(robot, settings, out, progress)
-    kept = False
     try:
         for number, recording in enumerate(recordings):
             try:
@@ -69,9 +68,10 @@ def ingest(
             e.hint += f" {new} finished episodes are kept: the same command goes on from there."
         raise
     finally:
-        kept = run.close()
-        if fresh and not kept and out.is_dir():
-            shutil.rmtree(out)  # this run made it, and nothing came of it
+        run.close()
+        if fresh and out.is_dir():
+            with suppress(OSError):  # not empty: an episode was finished
+                out.rmdir()
     reader = open_dataset(out)
     return IngestReport(
         dataset=str(out),

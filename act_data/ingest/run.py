@@ -113,11 +113,9 @@ class Run:
         assert self._writer is not None  # every recording either has a step or raised
         return self._writer.commit([done.uid for done in self.done])
 
-    def close(self) -> bool:
-        """Let go of the dataset, after an error too. Says whether it holds a finished episode."""
-        kept = self._writer is not None and bool(self._writer.durable)
+    def close(self) -> None:
+        """Let go of the dataset, after an error too."""
         self._close.__exit__(*sys.exc_info())
-        return kept
 
     def _assembler(self, view: Observation) -> Assembler[RawMessage]:
         return Assembler(

@@ -571,7 +571,7 @@ def test_what_the_network_cannot_be_made_of_is_refused_before_a_run_exists(copy:
         (["--state", "timestamp"], ["'timestamp'", "vectors of the robot"]),
         (["--action", "sync_skew"], ["'sync_skew'", "qpos, action"]),
         (["--image-size", "big"], ["'big' is not HEIGHTxWIDTH", "240x320"]),
-        (["--image-size", "0x0"], ["'0x0'", "16 to 4096"]),
+        (["--image-size", "0x0"], ["0x0", "16 to 4096"]),
         (["--image-size", "99999x99999"], ["'99999x99999'"]),
         (["--image-size", "²x3"], ["'²x3'"]),
         (["--device", "cuda:99"], ["no device 'cuda:99'", "cpu"]),
