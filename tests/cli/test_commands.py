@@ -307,7 +307,8 @@ def test_ctrl_c_keeps_what_was_finished_and_says_so(there: Path, tmp_path: Path)
     bags = sorted(map(str, tmp_path.glob("*.bag")))
     command = [str(BIN / "act-data"), "ingest", *bags, "--out", str(out), *ROBOT]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not list(out.glob("episodes/*/zarr.json")):
+    # A second record says that the first episode is finished, and not still being so.
+    while process.poll() is None and len(list(out.glob("episodes/*/zarr.json"))) < 2:
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
     text, said = process.communicate(timeout=60)
