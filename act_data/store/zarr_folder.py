@@ -65,11 +65,12 @@ class ZarrFolder:
 
     @contextmanager
     def moved_in(
-        self, first: int, arrays: Sequence[tuple[Feature, Shards]]
+        self, uid: str, first: int, arrays: Sequence[tuple[Feature, Shards]]
     ) -> Iterator[Mapping[str, FileDigest]]:
-        """Move finished shards to their places from shard `first` on; yields their manifest.
+        """Move the shards of episode `uid` to their places from `first` on; yields their manifest.
 
-        If the block fails they are removed again.
+        If the block fails, or is interrupted, they are removed again, and before them the record
+        that `write_episode` may have written: no record ever names shards that are gone.
         """
         files: dict[str, FileDigest] = {}
         with contextlib.ExitStack() as undo:
@@ -85,18 +86,13 @@ class ZarrFolder:
             for folder in sorted({(self.path / key).parent for key in files}):
                 with writing(folder, 0):
                     sync_folder(folder)
+            undo.callback((self.path / layout.episode_key(uid)).unlink, missing_ok=True)
             yield files
             undo.pop_all()
 
     def write_episode(self, record: EpisodeRecord) -> None:
         """Write the record of an episode: from here on the episode is durable."""
-        key = layout.episode_key(record.uid)
-        try:
-            self._write(key, layout.group(act_episode=dump(record)))
-        except StoreError:
-            # It may be there and only its folder not flushed; its shards are about to go.
-            (self.path / key).unlink(missing_ok=True)
-            raise
+        self._write(layout.episode_key(record.uid), layout.group(act_episode=dump(record)))
 
     def publish(self, version: VersionRecord, record: RootRecord) -> None:
         """Make `version` the newest one: visible at the moment the root is replaced."""

@@ -220,7 +220,7 @@ class ZarrWriter:
             self._folder.create()
             self._exists = True
         first = self._next_shard()
-        with self._folder.moved_in(first, arrays) as files:
+        with self._folder.moved_in(uid, first, arrays) as files:
             record = EpisodeRecord(
                 uid=uid,
                 start=first * self._folder.record.shard_frames,

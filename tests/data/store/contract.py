@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.connection
+import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,6 +124,26 @@ def assert_reads_back(reader: DatasetReader, episode: int, steps: Sequence[Times
 def _read_in_child(reader: DatasetReader, pipe: multiprocessing.connection.Connection) -> None:
     pipe.send(reader.read("images/cam_high", 0).tobytes())
     pipe.close()
+
+
+FILE_OPERATIONS = ("fsync", "replace", "rename", "mkdir", "unlink")
+
+
+class Interrupting:
+    """File operations of which the `number`-th is done, and then the user presses Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self, operation: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            done = operation(*args, **kwargs)
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+            return done
+
+        return call
 
 
 class StoreContract:
@@ -260,6 +282,37 @@ class StoreContract:
         reader = open_dataset(path)
         assert_reads_back(reader, 0, make_steps(5))
         assert reader.verify() == []
+
+    def test_an_interrupt_at_any_moment_leaves_a_dataset_that_can_be_continued(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # No power is cut here: no need to wait for the disk.
+        monkeypatch.setattr(os, "fsync", lambda _: None)
+        steps = make_steps(SHARD_FRAMES + 1)
+        number, finished = 0, True
+        while finished:
+            number += 1
+            path = tmp_path / str(number) / self.name
+            path.parent.mkdir()
+            with pytest.MonkeyPatch.context() as patch:
+                interrupting = Interrupting(number)
+                for name in FILE_OPERATIONS:
+                    patch.setattr(os, name, interrupting(getattr(os, name)))
+                try:
+                    with self.writer(path) as writer:
+                        record(writer, "ep-a", steps)
+                        writer.commit(["ep-a"])
+                    finished = False
+                except KeyboardInterrupt:
+                    pass
+            with self.writer(path) as writer:
+                if "ep-a" not in writer.durable:
+                    record(writer, "ep-a", steps)
+                writer.commit(["ep-a"])
+            reader = open_dataset(path)
+            assert_reads_back(reader, 0, steps)
+            assert reader.verify() == [], f"after an interrupt at operation {number}"
+        assert number > 5
 
     def test_a_commit_appends_and_keeps_the_split_of_what_was_there(self, path: Path) -> None:
         if not self.appends:
