@@ -1,4 +1,4 @@
-"""The seam of live capture: what ROS 1, ROS 2, foxglove, memory and a replayed bag have in common."""
+"""The seam of live capture: what every way of hearing a robot has in common."""
 
 from __future__ import annotations
 
