@@ -64,7 +64,7 @@ def load_robot(name_or_file: str | Path) -> RobotSpec:
     """
     presets = preset_names()
     if isinstance(name_or_file, str) and name_or_file in presets:
-        return _parse(f"{name_or_file}.yaml", _preset_file(name_or_file).read_bytes())
+        return parse_robot(f"{name_or_file}.yaml", _preset_file(name_or_file).read_bytes())
     path = Path(name_or_file)
     if not path.is_file():
         if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
@@ -81,14 +81,22 @@ def load_robot(name_or_file: str | Path) -> RobotSpec:
             data = stream.read(MAX_BYTES + 1)
     except OSError as e:
         raise InputError(f"{path}: cannot be read: {e.strerror}") from None
-    return _parse(str(path), data)
+    return parse_robot(str(path), data)
 
 
 def _preset_file(name: str) -> Traversable:
     return resources.files("act_schemas.presets") / f"{name}.yaml"
 
 
-def _parse(file: str, data: bytes) -> RobotSpec:
+def parse_robot(file: str, data: bytes) -> RobotSpec:
+    """The robot of a YAML file's content.
+
+    Args:
+        file: What errors call it.
+
+    Raises:
+        InputError: It says something wrong; all problems at once, as `load_robot`.
+    """
     if len(data) > MAX_BYTES:
         raise InputError(
             f"{file}: larger than {MAX_BYTES} bytes", hint="A robot preset is a short YAML file."
@@ -161,8 +169,37 @@ def bind(robot: RobotSpec, topics: Mapping[str, TopicInfo]) -> dict[str, TopicIn
         DataError: A topic has a type that the stream's kind cannot decode, or required streams
             have no topic: all of them, what the recording has, and the nearest names.
     """
+    bound, missing, wrong = _matched(robot, topics)
+    if wrong:
+        raise DataError(
+            f"topics of another type than robot {robot.name!r} expects:\n"
+            + "\n".join(f"  {line}" for line in wrong),
+            hint="Correct the kind of these streams in the preset.",
+        )
+    if missing:
+        total = sum(s.required for s in robot.streams)
+        lines = "\n".join(f"  {line}" for line in missing)
+        raise DataError(
+            f"the recording lacks {len(missing)} of {total} required topics of robot "
+            f"{robot.name!r}:\n{lines}\nIt has: {_shown(topics.values())}",
+            hint="Choose another robot, or copy the preset and correct the topics, "
+            "with `required: false` for what you can do without.",
+        )
+    return bound
+
+
+def misses(robot: RobotSpec, topics: Mapping[str, TopicInfo]) -> tuple[str, ...]:
+    """Why `bind` would refuse `topics`, a line per stream; empty when it would not."""
+    _, missing, wrong = _matched(robot, topics)
+    return (*wrong, *missing)
+
+
+def _matched(
+    robot: RobotSpec, topics: Mapping[str, TopicInfo]
+) -> tuple[dict[str, TopicInfo], list[str], list[str]]:
+    """Streams with their topics; what required ones lack; topics of a type that does not fit."""
     bound: dict[str, TopicInfo] = {}
-    missing: list[StreamSpec] = []
+    missing: list[str] = []
     wrong: list[str] = []
     for stream in robot.streams:
         found = [topics[t] for t in _candidates(stream) if t in topics]
@@ -172,26 +209,12 @@ def bind(robot: RobotSpec, topics: Mapping[str, TopicInfo]) -> dict[str, TopicIn
             bound[stream.name] = filled[0]
         elif found and not fitting:
             wrong.append(
-                f"  {stream.name}: {found[0].name} is {found[0].type!r}, "
+                f"{stream.name}: {found[0].name} is {found[0].type!r}, "
                 f"which {stream.kind.value!r} does not decode"
             )
         elif stream.required:
-            missing.append(stream)
-    if wrong:
-        raise DataError(
-            f"topics of another type than robot {robot.name!r} expects:\n" + "\n".join(wrong),
-            hint="Correct the kind of these streams in the preset.",
-        )
-    if missing:
-        total = sum(s.required for s in robot.streams)
-        lines = "\n".join(f"  {s.name}: {_lacking(s, topics)}" for s in missing)
-        raise DataError(
-            f"the recording lacks {len(missing)} of {total} required topics of robot "
-            f"{robot.name!r}:\n{lines}\nIt has: {_shown(topics.values())}",
-            hint="Choose another robot, or copy the preset and correct the topics, "
-            "with `required: false` for what you can do without.",
-        )
-    return bound
+            missing.append(f"{stream.name}: {_lacking(stream, topics)}")
+    return bound, missing, wrong
 
 
 def _candidates(stream: StreamSpec) -> list[str]:
@@ -217,4 +240,14 @@ def _shown(topics: Iterable[TopicInfo]) -> str:
     return (", ".join(every[:_LISTED]) or "no topic at all") + more
 
 
-__all__ = ["TYPES", "RobotFile", "bind", "load_robot", "preset_names", "preset_text"]
+__all__ = [
+    "TYPES",
+    "RobotFile",
+    "bind",
+    "load_robot",
+    "misses",
+    "parse_robot",
+    "preset_names",
+    "preset_text",
+    "with_joints",
+]

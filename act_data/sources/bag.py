@@ -77,6 +77,7 @@ class BagSource:
         }
         self._types: dict[str, MessageType] = {}
         self._sha256 = ""
+        self._per_message: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -169,6 +170,12 @@ class BagSource:
             "or a tool has written the file out of order",
         )
 
+    @property
+    def compressions(self) -> tuple[str, ...]:
+        """What it is compressed with, as far as it was read: "none", "lz4", "zstd", ...; sorted."""
+        found = {name for storage in self._storages for name in storage.compressions}
+        return tuple(sorted(found | self._per_message))
+
     def deserialize(self, raw: RawMessage) -> Any:
         """The message as rosbags' object: fields as attributes, arrays as numpy.
 
@@ -247,6 +254,7 @@ class BagSource:
                 data = inflate_zstd(data, MAX_MESSAGE_BYTES)
             except ValueError as e:
                 raise self._unfit(topic, channel.type, recv_ns, e) from e
+            self._per_message.add("zstd per message")
         if len(data) > MAX_MESSAGE_BYTES:
             too_long = ValueError(f"it has {len(data)} bytes, more than {MAX_MESSAGE_BYTES}")
             raise self._unfit(topic, channel.type, recv_ns, too_long)

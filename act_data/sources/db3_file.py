@@ -27,6 +27,8 @@ from act_data.sources.storage import (
 class Db3File:
     """One SQLite storage file of a ROS 2 recording."""
 
+    compressions = ("none",)  # the format has none; rosbag2 compresses whole files or messages
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._read: tuple[int, ...] = ()

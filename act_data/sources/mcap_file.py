@@ -81,6 +81,7 @@ class McapFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.compressions: set[str] = set()
         self._order = FileOrder()
         check_magic(path, "mcap")
         self._file: BinaryIO = path.open("rb")
@@ -245,6 +246,7 @@ class McapFile:
 
     def _loose(self, wanted: dict[int, Channel]) -> Iterator[Item]:
         times, channels, offsets, sizes = (np.array(a) for a in self._contents.loose)
+        self.compressions.add("none")
         selected = np.isin(channels, list(wanted))
         pairs = zip(times[selected].tolist(), channels[selected].tolist(), strict=True)
         self._order.seen(0, pairs)
@@ -278,6 +280,7 @@ class McapFile:
             raise ValueError(f"the chunk at {chunk_offset} is compressed with {compression!r}")
         if len(data) != size or (crc and zlib.crc32(data) != crc):
             raise ValueError(f"the chunk at {chunk_offset} does not match its size or checksum")
+        self.compressions.add(compression or "none")
         return data
 
     def _records(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:

@@ -45,6 +45,7 @@ class Ros1File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.compressions: set[str] = set()
         self._order = FileOrder()
         check_magic(path, "ros1")
         self._file: BinaryIO = path.open("rb")
@@ -124,6 +125,7 @@ class Ros1File:
         if len(stored) != chunk.datasize:
             raise ValueError(f"the file ends within the chunk at {offset}")
         data = _BOUNDED[chunk.decompressor](stored)
+        self.compressions.add(_NAMES[chunk.decompressor])
         found: list[tuple[int, str, int, int, int]] = []
         for fields, start, stop in _records_in(data):
             if fields[b"op"] != _MESSAGE:
@@ -186,3 +188,4 @@ _BOUNDED: dict[Callable[[bytes], bytes], Callable[[bytes], bytes]] = {
     decompressors["bz2"]: _bz2,
     decompressors["lz4"]: _lz4,
 }
+_NAMES = {decompress: name for name, decompress in decompressors.items()}

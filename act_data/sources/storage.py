@@ -96,6 +96,10 @@ class Storage(Protocol):
     def span_ns(self) -> tuple[int, int] | None:
         """Receive times of the first and the last message; None without messages."""
 
+    @property
+    def compressions(self) -> Collection[str]:
+        """What the parts that were read so far are compressed with; "none" for plain ones."""
+
     def messages(self, topics: Collection[str]) -> Iterator[Item]:
         """The messages of `topics` ordered by (recv_ns, topic), equal ones in file order."""
 

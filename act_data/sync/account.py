@@ -68,7 +68,8 @@ class StreamAccount:
         before_start: Messages let go of while a required stream was missing.
     """
 
-    def __init__(self, stream: SyncStream) -> None:
+    def __init__(self, stream: SyncStream, capacity: int = CAPACITY) -> None:
+        """Args: capacity: Values kept for each percentile (`Values`)."""
         self.received = 0
         self.before_start = 0
         self.reused_ticks = 0
@@ -79,15 +80,16 @@ class StreamAccount:
         self._header: int | None = None
         self._seq: int | None = None
         self._seq_gaps = 0
-        self._delay = Values()
-        self._period = Values()
+        self._capacity = capacity
+        self._delay = Values(capacity)
+        self._period = Values(capacity)
         self._typical_ns = 0.0  # median period, fixed when periods begin to be thinned
         self._drops = 0
         self._sorted_in = 0  # samples that came out of order, inside periods already counted
         self._first_ns: int | None = None
         self._last_ns = NEVER
         self._silences: list[tuple[int, int]] = []  # (length, start), the longest ones
-        self._skew = Values()
+        self._skew = Values(capacity)
         self._skew_max_ns = 0
 
     def arrived(self, recv_ns: int, stamp_ns: int | None, seq: int | None) -> None:
@@ -121,7 +123,7 @@ class StreamAccount:
         if self._typical_ns:
             self._drops += round(period / self._typical_ns) - 1
         self._period.add(period)
-        if self._period.count == CAPACITY - 1:  # the next one starts the thinning
+        if self._period.count == self._capacity - 1:  # the next one starts the thinning
             self._typical_ns, self._drops = self._estimate()
         if period > 2 * self._stream.tolerance_ns:
             if len(self._silences) < _NOTED_SILENCES:

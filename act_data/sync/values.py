@@ -25,11 +25,13 @@ class Values:
         maximum: The largest of all, 0 when there is none.
     """
 
-    __slots__ = ("_at", "_skip", "_stride", "_values", "count", "maximum")
+    __slots__ = ("_at", "_capacity", "_skip", "_stride", "_values", "count", "maximum")
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        """Args: capacity: An even number; where there are very many streams, a smaller one."""
         self.count = 0
         self.maximum = 0
+        self._capacity = capacity
         self._values = array("q")
         self._at = array("q")
         self._stride = 1
@@ -47,7 +49,7 @@ class Values:
         self._at.append(at_ns)
         if self._stride > 1:
             self._skip = self._stride - 1
-        if len(self._values) == CAPACITY:
+        if len(self._values) == self._capacity:
             self._values = self._values[::2]
             self._at = self._at[::2]
             self._skip = self._stride - 1

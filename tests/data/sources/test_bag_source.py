@@ -9,7 +9,7 @@ import struct
 import tracemalloc
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from mcap.writer import CompressionType, IndexType, Writer
@@ -129,8 +129,20 @@ def test_messages_compressed_one_by_one_are_inflated(tmp_path: Path) -> None:
         writer.write(connection, MS, store.serialize_cdr(joints, JOINT_STATE))
     with opened(tmp_path / "a") as source:
         (raw,) = source.messages(["/joints"])
+        assert source.compressions == ("none", "zstd per message")
         assert raw.stamp_ns == 7
         assert source.deserialize(raw).position.tolist() == [1.0] * 50
+
+
+@pytest.mark.parametrize("compression", [None, "lz4", "bz2"])
+def test_the_compression_is_told_once_something_was_read(
+    tmp_path: Path, compression: Literal["lz4", "bz2"] | None
+) -> None:
+    path = write(tmp_path / "a", "ros1", [joint_state(MS, MS, [1.0])], compression=compression)
+    with opened(path) as source:
+        assert source.compressions == ()
+        assert len(list(source.messages(["/joints"]))) == 1
+        assert source.compressions == (compression or "none",)
 
 
 def test_files_compressed_as_a_whole_say_how_to_inflate_them(tmp_path: Path) -> None:
@@ -267,6 +279,9 @@ def test_what_else_is_in_an_mcap_file_and_how_it_is_indexed_does_not_matter(
         raws = list(source.messages(["/joints"]))
         assert [r.recv_ns for r in raws] == [MS, 2 * MS, 3 * MS]
         assert [r.stamp_ns for r in raws] == [MS, 2 * MS, 3 * MS]
+        compression = options.get("compression", CompressionType.ZSTD).name.lower()
+        plain = compression == "none" or not options.get("use_chunking", True)
+        assert source.compressions == ("none" if plain else compression,)
         assert [source.deserialize(r).position.tolist() for r in raws] == [[MS], [2 * MS], [3 * MS]]
 
 

@@ -42,11 +42,12 @@ def test_beyond_the_capacity_an_even_part_is_kept_and_ranks_stay_true() -> None:
         assert (numbers < at_ms * NS_PER_MS).mean() * 100 == pytest.approx(rank, abs=0.9)
 
 
-def test_drops_are_counted_beyond_the_capacity() -> None:
-    account = StreamAccount(stream("s"))
+@pytest.mark.parametrize("capacity", [CAPACITY, 2048])
+def test_drops_are_counted_beyond_the_capacity(capacity: int) -> None:
+    account = StreamAccount(stream("s"), capacity)
     at = T0
     missing = 0
-    for k in range(CAPACITY + 10_000):
+    for k in range(capacity + 10_000):
         gap = 3 if k % 1000 == 0 and k else 1
         missing += gap - 1
         at += gap * 5 * NS_PER_MS
