@@ -59,7 +59,13 @@ class HashedFile:
         """Close and remove it; does nothing more than that, whatever state it is in."""
         with suppress(OSError):  # what could not be flushed is about to be deleted
             self._file.close()
-        self.path.unlink(missing_ok=True)
+        remove_scratch(self.path)
+
+
+def remove_scratch(path: Path) -> None:
+    """Remove an unfinished file; on a failing disk it stays, and the next writer clears it away."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -97,7 +103,7 @@ def write_whole(root: Path, key: str, data: bytes, scratch: Path) -> None:
                 os.fsync(file.fileno())
             scratch.replace(target)
         except OSError:
-            scratch.unlink(missing_ok=True)
+            remove_scratch(scratch)
             raise
         sync_folder(target.parent)
 

@@ -21,7 +21,7 @@ from act_data.records import (
     FileDigest,
 )
 from act_data.store import frames
-from act_data.store.files import HashedFile
+from act_data.store.files import HashedFile, remove_scratch
 from act_data.store.hashing import EpisodeHash
 from act_data.store.shards import ShardWriter
 from act_data.types import Role, Timestep, Value
@@ -83,7 +83,7 @@ class ArrayWriter:
             self._file.abandon()
             self._file = None
         for path, _ in self.done:
-            path.unlink(missing_ok=True)
+            remove_scratch(path)
 
 
 class ZarrEpisode:

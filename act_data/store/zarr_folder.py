@@ -73,22 +73,25 @@ class ZarrFolder:
         that `write_episode` may have written: no record ever names shards that are gone.
         """
         files: dict[str, FileDigest] = {}
-        with contextlib.ExitStack() as undo:
+        try:
             for feature, shards in arrays:
                 for number, (scratch, file) in enumerate(shards, first):
                     key = layout.chunk_key(feature, number)
                     target = self.path / key
                     make_folders(self.path, target.parent)
+                    files[key] = file
                     with writing(target, file.bytes):
                         scratch.replace(target)
-                    undo.callback(target.unlink, missing_ok=True)
-                    files[key] = file
             for folder in sorted({(self.path / key).parent for key in files}):
                 with writing(folder, 0):
                     sync_folder(folder)
-            undo.callback((self.path / layout.episode_key(uid)).unlink, missing_ok=True)
             yield files
-            undo.pop_all()
+        except BaseException:
+            # A disk that fails here, too, leaves them to the next writer, record and all.
+            with contextlib.suppress(OSError):
+                for key in (layout.episode_key(uid), *files):
+                    (self.path / key).unlink(missing_ok=True)
+            raise
 
     def write_episode(self, record: EpisodeRecord) -> None:
         """Write the record of an episode: from here on the episode is durable."""
@@ -146,10 +149,11 @@ class ZarrFolder:
                     continue
                 if layout.chunk_key(feature, int(entry.name)) in kept:
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path)
-                else:
-                    Path(entry.path).unlink()
+                with writing(Path(entry.path), 0):
+                    if entry.is_dir(follow_symlinks=False):
+                        shutil.rmtree(entry.path)
+                    else:
+                        Path(entry.path).unlink()
 
     def _array(self, feature: Feature, rows: int) -> layout.Document:
         return layout.array(feature, self.record.shard_frames, rows)
