@@ -11,19 +11,10 @@ from typing import Any, Self
 
 from act_data.errors import DataError, NotFoundError
 from act_data.records import SourceRecord
-from act_data.sources.message_types import MessageType, message_type
 from act_data.sources.recording import Recording, open_storage, readable
 from act_data.sources.rosbag_metadata import read_promise
-from act_data.sources.stamps import header_stamp
-from act_data.sources.storage import (
-    MAX_MESSAGE_BYTES,
-    ZSTD_MAGIC,
-    Channel,
-    Storage,
-    damage,
-    inflate_zstd,
-    merged,
-)
+from act_data.sources.storage import Channel, Storage, damage, merged
+from act_data.sources.topic_types import TopicTypes
 from act_data.types import NS_PER_S, RawMessage, TopicInfo
 
 _HASH_BLOCK = 2**20
@@ -75,9 +66,8 @@ class BagSource:
             )
             for name, channels in sorted(self._channels.items())
         }
-        self._types: dict[str, MessageType] = {}
+        self._types = TopicTypes(self._recording.name, self._channels)
         self._sha256 = ""
-        self._per_message: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -112,7 +102,6 @@ class BagSource:
 
     def _deliver(self, wanted: frozenset[str]) -> Iterator[RawMessage]:
         delivered = dict.fromkeys(sorted(wanted), 0)
-        types = {topic: self._type_or_none(topic) for topic in delivered}
         last_ns = 0
         parts = [
             (storage.span_ns[0], partial(storage.messages, wanted))
@@ -128,24 +117,7 @@ class BagSource:
                 )
             last_ns = recv_ns
             delivered[topic] += 1
-            type_ = types[topic]
-            payload = self._payload(topic, recv_ns, channel, data)
-            stamp_ns: int | None = None
-            seq: int | None = None
-            if type_ is not None and type_.layout is not None:
-                try:
-                    stamp_ns, seq = header_stamp(payload, type_.layout)
-                except ValueError as e:
-                    raise self._unfit(topic, channel.type, recv_ns, e) from e
-            yield RawMessage(
-                topic=topic,
-                recv_ns=recv_ns,
-                stamp_ns=stamp_ns,
-                seq=seq,
-                type=self._topics[topic].type,
-                encoding=channel.encoding or "cdr",
-                payload=payload,
-            )
+            yield self._types.raw(recv_ns, channel, data)
         lost = [
             f"{topic}: {count} of {self._topics[topic].count}"
             for topic, count in delivered.items()
@@ -174,7 +146,7 @@ class BagSource:
     def compressions(self) -> tuple[str, ...]:
         """What it is compressed with, as far as it was read: "none", "lz4", "zstd", ...; sorted."""
         found = {name for storage in self._storages for name in storage.compressions}
-        return tuple(sorted(found | self._per_message))
+        return tuple(sorted(found | self._types.compressions))
 
     def deserialize(self, raw: RawMessage) -> Any:
         """The message as rosbags' object: fields as attributes, arrays as numpy.
@@ -182,11 +154,16 @@ class BagSource:
         Raises:
             DataError: The type is unknown or the payload does not fit it; names topic and time.
         """
-        type_ = self._types.get(raw.topic) or self._type(raw.topic)
-        try:
-            return type_.deserialize(raw.payload)
-        except ValueError as e:
-            raise self._unfit(raw.topic, raw.type, raw.recv_ns, e) from e
+        return self._types.deserialize(raw)
+
+    def channel(self, topic: str) -> Channel:
+        """Type, encoding and definition of a topic, on which all its publishers and files agree.
+
+        Raises:
+            NotFoundError: There is no such topic.
+            DataError: They disagree.
+        """
+        return self._types.channel(topic)
 
     def record(self, topics: Collection[str]) -> SourceRecord:
         """What to store about this recording; reads all its files once for the digest."""
@@ -222,47 +199,3 @@ class BagSource:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _type(self, topic: str) -> MessageType:
-        """The type of a topic, on which all its publishers and files must agree."""
-        channels = self._channels.get(topic)
-        if not channels:
-            raise NotFoundError(f"{self.name} has no topic {topic!r}")
-        kinds = sorted({c.type for c in channels})
-        texts = {c.definition.text.strip() for c in channels if c.definition}
-        if len(kinds) > 1 or len(texts) > 1:
-            raise DataError(
-                f"{self.name}: topic {topic!r} carries messages of different types: "
-                + (", ".join(kinds) if len(kinds) > 1 else f"{kinds[0]} in {len(texts)} versions"),
-                hint="Record the publishers of different types on topics of their own.",
-            )
-        type_ = message_type(next((c for c in channels if c.definition), channels[0]))
-        self._types[topic] = type_
-        return type_
-
-    def _type_or_none(self, topic: str) -> MessageType | None:
-        try:
-            return self._type(topic)
-        except DataError:
-            return None  # deserialize says why, should anybody want to decode it
-
-    def _payload(
-        self, topic: str, recv_ns: int, channel: Channel, data: bytes | memoryview
-    ) -> bytes | memoryview:
-        if channel.encoding == "cdr" and data[:4] == ZSTD_MAGIC:  # rosbag2 compression per message
-            try:
-                data = inflate_zstd(data, MAX_MESSAGE_BYTES)
-            except ValueError as e:
-                raise self._unfit(topic, channel.type, recv_ns, e) from e
-            self._per_message.add("zstd per message")
-        if len(data) > MAX_MESSAGE_BYTES:
-            too_long = ValueError(f"it has {len(data)} bytes, more than {MAX_MESSAGE_BYTES}")
-            raise self._unfit(topic, channel.type, recv_ns, too_long)
-        return data
-
-    def _unfit(self, topic: str, type_: str, recv_ns: int, why: ValueError) -> DataError:
-        return DataError(
-            f"{self.name}: the message of {topic!r} received at {recv_ns} ns is no valid {type_}: "
-            f"{why}",
-            hint="Leave the topic out, or record again.",
-        )

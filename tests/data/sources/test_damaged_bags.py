@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from act_data.errors import DataError
-from act_data.sources import bag, find_recordings, open_recording, ros1_file
+from act_data.sources import find_recordings, open_recording, ros1_file, topic_types
 from act_data.sources.storage import inflate_zstd
 from act_data.types import RawMessage
 from tests.bags import KINDS, Kind, command, joint_state, patch, write
@@ -174,7 +174,7 @@ def test_a_message_beyond_the_limit_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = small(tmp_path / "a", "mcap")
-    monkeypatch.setattr(bag, "MAX_MESSAGE_BYTES", 40)
+    monkeypatch.setattr(topic_types, "MAX_MESSAGE_BYTES", 40)
     with pytest.raises(DataError, match=r"'/joints' received at 0 ns .* more than 40"):
         read(path)
 
