@@ -9,7 +9,7 @@ tolerances, so what a policy sees on the robot is what it saw in training.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,9 @@ from act_data.types import (
 
 LATENCY_NS = 250 * NS_PER_MS
 
+Listener = Callable[[RawMessage], None]
+_NOBODY: Mapping[str, Listener] = {}
+
 _CAMERAS = (StreamKind.IMAGE, StreamKind.DEPTH)
 
 
@@ -44,6 +47,7 @@ class Observation:
 
     Attributes:
         robot: As given.
+        name: Of the source.
         streams: The topic that each stream is read from, by stream name. An optional stream that
             the source does not have is missing here and ABSENT in every frame.
         topics: The topics that are read, each once, in stream order.
@@ -60,6 +64,7 @@ class Observation:
             DataError: A required stream has no topic in `source`, or one of another type.
         """
         self.robot = robot
+        self.name = source.name
         self.streams: dict[str, TopicInfo] = bind(robot, source.topics)
         self.topics: tuple[str, ...] = tuple(dict.fromkeys(t.name for t in self.streams.values()))
         self._source = source
@@ -71,17 +76,28 @@ class Observation:
         self._decoders = self._new_decoders()
         self.observer: Observer[RawMessage] = Observer(robot, self._decoders)
 
-    def frames(self) -> Iterator[Frame[RawMessage]]:
+    def frames(self, listen: Mapping[str, Listener] = _NOBODY) -> Iterator[Frame[RawMessage]]:
         """The frames of the source, in one pass over its messages.
+
+        Args:
+            listen: Who hears the messages of which topic, those of the robot or others. Called in
+                log order, before the frames are given that leave because of the message.
 
         Raises:
             DataError: The recording is damaged.
         """
         synchronizer = self._synchronizer = self._new_synchronizer()
-        for raw in self._source.messages(self.topics):
-            for name in self._names[raw.topic]:
+        for raw in self._source.messages(tuple(dict.fromkeys((*self.topics, *listen)))):
+            if raw.topic in listen:
+                listen[raw.topic](raw)
+            for name in self._names.get(raw.topic, ()):
                 yield from synchronizer.push(name, raw.recv_ns, raw.stamp_ns, raw, seq=raw.seq)
         yield from synchronizer.finish()
+
+    def recv_of(self, tick_ns: int) -> int:
+        """The time of a tick on the receive clock, once `frames` has given one."""
+        assert self._synchronizer is not None
+        return self._synchronizer.recv_of(tick_ns)
 
     def report(self) -> SyncReport:
         """The account of the frames given so far.

@@ -202,10 +202,42 @@ class SourceRecord(Record):
     topics: tuple[str, ...] = ()
 
 
+class Annotation(Record):
+    """What a person says about episodes; None is not said."""
+
+    task: str | None = None
+    operator: str | None = None
+    success: bool | None = None
+    notes: str | None = None
+
+    def over(self, other: Annotation) -> Annotation:
+        """Both, where this one has the last word."""
+        return other.model_copy(update=self.model_dump(exclude_none=True))
+
+
+class SegmentRecord(Record):
+    """Which part of its recording an episode is.
+
+    Attributes:
+        number: Of the episodes of its recording, or of its key, from 0.
+        key: Identity of a segment that was asked for by its times: "start-stop" in receive ns.
+        start_ns: Its first tick, as `timestamp` has it.
+        end_ns: Its last tick.
+        last: No episode of the same recording, or of the same key, follows.
+    """
+
+    number: int
+    key: str = ""
+    start_ns: int
+    end_ns: int
+    last: bool
+
+
 class EpisodeInfo(Record):
     """What is known about an episode when its last step was recorded."""
 
     source: SourceRecord
+    segment: SegmentRecord | None = None
     task: str = ""
     operator: str = ""
     success: bool | None = None

@@ -55,12 +55,12 @@ def ingest(
         typer.Option(help="How pictures are stored [jpeg; HDF5: raw]."),
     ] = None,
     quality: Annotated[int, typer.Option(min=1, max=100, help="For --codec jpeg.")] = 95,
-    task: Annotated[str, typer.Option(help="What was demonstrated.")] = "",
-    operator: Annotated[str, typer.Option(help="Who demonstrated it.")] = "",
+    task: Annotated[str | None, typer.Option(help="What was demonstrated.")] = None,
+    operator: Annotated[str | None, typer.Option(help="Who demonstrated it.")] = None,
     success: Annotated[
         bool | None, typer.Option("--success/--failure", help="How it ended.")
     ] = None,
-    notes: Annotated[str, typer.Option(help="Anything else.")] = "",
+    notes: Annotated[str | None, typer.Option(help="Anything else.")] = None,
     json: Json = False,
 ) -> None:
     """Turn recordings into synchronised episodes.

@@ -16,7 +16,8 @@ from time import perf_counter
 
 from act_data.errors import ActError, DataError, InputError
 from act_data.fitting import named, robot_of
-from act_data.ingest.run import Done, Progress, Run
+from act_data.ingest.episodes import Done
+from act_data.ingest.run import Progress, Run
 from act_data.ingest.settings import IngestedEpisode, IngestReport, IngestSettings, configured
 from act_data.interfaces import DatasetReader
 from act_data.registry import Registry

@@ -9,6 +9,7 @@ from pydantic import Field
 from act_data.episodes import GapPolicy
 from act_data.fitting import AUTO
 from act_data.records import (
+    Annotation,
     Codec,
     Record,
     SyncReport,
@@ -44,10 +45,17 @@ class IngestSettings(Record):
     codec: Codec | None = None
     quality: int = Field(95, ge=1, le=100)
     shard_frames: int = Field(512, ge=1)
-    task: str = ""
-    operator: str = ""
+    task: str | None = None
+    operator: str | None = None
     success: bool | None = None
-    notes: str = ""
+    notes: str | None = None
+
+    @property
+    def annotation(self) -> Annotation:
+        """What is said about every episode."""
+        return Annotation(
+            task=self.task, operator=self.operator, success=self.success, notes=self.notes
+        )
 
 
 class IngestedEpisode(Record):

@@ -143,6 +143,13 @@ class Synchronizer(Generic[T]):
         self._finished = True
         return frames
 
+    def recv_of(self, time_ns: int) -> int:
+        """The receive time at which what happens at `time_ns` can be here at the earliest.
+
+        Estimated from what has come so far; `time_ns` is on the clock of the ticks.
+        """
+        return time_ns + self._timeline.offset_ns - self._recv_shift_ns
+
     @property
     def buffered(self) -> int:
         """Samples held at this moment, of all streams."""
