@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+
 from act_data.errors import StoreError
 from act_data.interfaces import DatasetReader
-from act_data.records import Record
+from act_data.records import Depth, Problem, Record
 from act_data.registry import Registry
-from act_data.store import open_dataset
+from act_data.store import Remaining, open_dataset
+
+log = logging.getLogger(__name__)
 
 
 class Verification(Record):
     """What `verify` found.
 
     Attributes:
-        problems: One sentence each: which array, episode or file, and what is wrong with it.
+        depth: How closely it looked; "quick" reads no data.
     """
 
     dataset: str
     version: int
     content_hash: str
     episodes: int
-    problems: tuple[str, ...]
+    depth: Depth
+    problems: tuple[Problem, ...]
 
     @property
     def sound(self) -> bool:
@@ -39,31 +44,45 @@ def open_ref(ref: str) -> DatasetReader:
     return open_dataset(resolved.path, resolved.version)
 
 
-def verify(ref: str) -> Verification:
-    """Read every byte of a dataset's version and compare it with what was committed."""
+def verify(ref: str, depth: Depth = "hash") -> Verification:
+    """Compare a dataset's version with what was committed.
+
+    Args:
+        depth: As `DatasetReader.verify` has it.
+    """
     reader = open_ref(ref)
     return Verification(
         dataset=str(reader.path),
         version=reader.version.number,
         content_hash=reader.version.content_hash,
         episodes=len(reader.episodes),
-        problems=tuple(reader.verify()),
+        depth=depth,
+        problems=tuple(reader.verify(depth)),
     )
 
 
-def open_verified(ref: str) -> DatasetReader:
+def open_verified(ref: str, *, skip_damaged: bool = False) -> DatasetReader:
     """As `open_ref`, after `verify`: what a training may rely on.
 
+    Args:
+        skip_damaged: Leave out episodes that no longer match, instead of refusing the dataset.
+
     Raises:
-        StoreError: Its content no longer matches its version.
+        StoreError: Its content no longer matches its version, or no episode of it does.
     """
     reader = open_ref(ref)
     problems = reader.verify()
-    if problems:
+    damaged = {p.episode for p in problems if p.episode}
+    if problems and not (skip_damaged and all(p.episode for p in problems)):
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise StoreError(
             f"{reader.path} no longer matches its version {reader.version.number}: "
             f"{problems[0]}{more}",
-            hint=f"See all with `act-data verify {ref}`; ingest the recordings again.",
+            hint=f"See all with `act-data verify {ref}`; ingest the recordings again"
+            + (", or leave the damaged episodes out with --skip-damaged." if damaged else "."),
         )
+    if damaged:
+        for problem in problems:
+            log.warning("left out: %s", problem)
+        reader = Remaining(reader, damaged)
     return reader

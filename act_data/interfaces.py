@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from act_data.records import (
     DatasetSchema,
+    Depth,
     EpisodeEntry,
     EpisodeInfo,
     EpisodeRecord,
+    Problem,
     SourceRecord,
     StatsRecord,
     VersionRecord,
@@ -149,5 +151,10 @@ class DatasetReader(Protocol):
     def save_stats(self, stats: StatsRecord) -> None:
         """Keep `stats` with this version."""
 
-    def verify(self) -> list[str]:
-        """One sentence per damaged, missing or foreign file of this version; empty when sound."""
+    def verify(self, depth: Depth = "hash") -> list[Problem]:
+        """What is damaged, missing or foreign in this version; empty when sound.
+
+        Args:
+            depth: "quick" reads the records and compares sizes; "hash" reads every byte and
+                compares it with the manifest and the content hash; "deep" also decodes every frame.
+        """

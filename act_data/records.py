@@ -301,6 +301,30 @@ class VersionRecord(Record):
     content_hash: str
 
 
+# --- findings ---------------------------------------------------------------------------------
+
+Depth = Literal["quick", "hash", "deep"]
+
+
+class Problem(Record):
+    """One thing that is wrong with a dataset.
+
+    Attributes:
+        what: A sentence for people; it names the rest.
+        array: The array it concerns; "" when it is no array's.
+        episode: uid of the episode it concerns; "" when it is no episode's.
+        rows: The rows of the episode that cannot be relied on, half-open; None when not known.
+    """
+
+    what: str
+    array: str = ""
+    episode: str = ""
+    rows: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        return self.what
+
+
 # --- statistics -------------------------------------------------------------------------------
 
 

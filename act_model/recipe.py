@@ -98,6 +98,7 @@ class TrainRequest(Record):
     workers: int | None = None
     seed: int | None = None
     device: str | None = None
+    skip_damaged: bool = False
     resume: bool = False
 
 
@@ -135,7 +136,7 @@ def train(
         ActError: The run needs more memory than there is.
     """
     file = ConfigFile({}, {}) if request.config is None else read_config(request.config)
-    reader = open_verified(request.dataset)
+    reader = open_verified(request.dataset, skip_damaged=request.skip_damaged)
     out = request.out or Path("runs") / reader.path.stem
     config, model = _train_config(request, file, reader), _model_fields(request, file)
     fresh = not out.exists()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.text import Text
 
+from act_data.errors import InputError
+
 from . import console, tables
 from .options import Json, Ref
 
@@ -91,21 +93,32 @@ def show(ref: Ref, json: Json = False) -> None:
             _print_card(card)
 
 
-def verify(ref: Ref, json: Json = False) -> None:
+def verify(
+    ref: Ref,
+    quick: Annotated[bool, typer.Option("--quick", help="Records and file sizes only.")] = False,
+    hash_: Annotated[
+        bool, typer.Option("--hash", help="Every byte, by manifest and content hash [default].")
+    ] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also decode every frame.")] = False,
+    json: Json = False,
+) -> None:
     """Prove that every byte of a dataset is what was committed.
 
-    Example: act-data verify ds.zarr
+    Example: act-data verify ds.zarr --deep
     """
     with console.errors():
         from act_data.check import verify as run
 
-        result = run(ref)
+        if quick + hash_ + deep > 1:
+            raise InputError("--quick, --hash and --deep exclude each other", hint="Give one.")
+        result = run(ref, "quick" if quick else "deep" if deep else "hash")
         if json:
             console.write_json(result.model_dump(mode="json"))
         else:
             for problem in result.problems:
-                console.out.print(Text(problem), soft_wrap=True)
+                console.out.print(Text(problem.what), soft_wrap=True)
             state = "sound" if result.sound else f"{len(result.problems)} problems"
+            state += " (sizes only)" if quick else ""
             console.say(f"{result.dataset} version {result.version}: {state}")
         if not result.sound:
             raise typer.Exit(1)

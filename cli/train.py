@@ -72,6 +72,9 @@ def train(
     workers: Annotated[int | None, typer.Option(min=0, help="Threads that read ahead [1].")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random [0].")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps [auto].")] = None,
+    skip_damaged: Annotated[
+        bool, typer.Option("--skip-damaged", help="Leave damaged episodes out, and say which.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the run in --out stopped.")
     ] = False,
@@ -109,6 +112,7 @@ def train(
             workers=workers,
             seed=seed,
             device=device,
+            skip_damaged=skip_damaged,
             resume=resume,
         )
         with console.training() as on_step:

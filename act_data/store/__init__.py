@@ -7,6 +7,9 @@ from pathlib import Path
 from act_data.errors import NotFoundError, StoreError
 from act_data.interfaces import DatasetReader, DatasetWriter
 from act_data.records import DatasetSchema
+from act_data.store.remaining import Remaining
+
+__all__ = ["SHARD_FRAMES", "Remaining", "open_dataset", "open_writer"]
 
 SHARD_FRAMES = 512  # a 500-step episode is one file per camera, 54 MB at 480x640 and quality 95
 

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from act_data.errors import NotFoundError, StoreError
 from act_data.records import (
     DatasetSchema,
+    Depth,
     EpisodeEntry,
     EpisodeRecord,
     Feature,
+    Problem,
     StatsRecord,
     VersionRecord,
 )
@@ -156,11 +158,11 @@ class ZarrReader:
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
 
-    def verify(self) -> list[str]:
-        """One sentence per damaged, missing or foreign file of this version."""
+    def verify(self, depth: Depth = "hash") -> list[Problem]:
+        """What is damaged, missing or foreign in this version; see `DatasetReader`."""
         from act_data.store.zarr_verify import problems
 
-        return problems(self._root, self._version)
+        return problems(self._root, self._version, depth)
 
     # --- our own chains -----------------------------------------------------------------------
 

@@ -1,9 +1,7 @@
 """Whether every byte of one version of an act-zarr dataset is what was written.
 
-Three layers, each of which finds what the others cannot: documents must be byte for byte what our
-own code writes for the payload they carry (and the payload must have its digest); chunk files must
-have the size and sha256 of their episode's manifest; and the content that is decoded from them must
-have the hash that the version names.
+Documents must be byte for byte what our own code writes for the payload they carry, and the payload
+must have its digest; episodes are checked in `zarr_episode_check`; nothing else may lie there.
 """
 
 from __future__ import annotations
@@ -13,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from act_data.errors import ActError, StoreError
-from act_data.records import EpisodeEntry, EpisodeRecord, Feature, VersionRecord
-from act_data.store import frames, layout, shards
-from act_data.store.files import digest_of, open_regular, read_whole
-from act_data.store.hashing import EpisodeHash, content_hash
+from act_data.records import Depth, EpisodeEntry, Feature, Problem, VersionRecord
+from act_data.store import layout
+from act_data.store.files import read_whole
+from act_data.store.hashing import content_hash
+from act_data.store.zarr_episode_check import EpisodeCheck
 from act_data.store.zarr_records import (
     DOCUMENT_BYTES,
     RootRecord,
@@ -30,35 +29,42 @@ from act_data.store.zarr_records import (
 )
 
 
-def problems(root: str, version: VersionRecord) -> list[str]:
-    """One sentence per damaged, missing or foreign file of `version` in the real folder `root`."""
+def problems(root: str, version: VersionRecord, depth: Depth) -> list[Problem]:
+    """What is damaged, missing or foreign in `version`, which lies in the real folder `root`."""
     try:
         record = read_root(root)
     except ActError as e:
-        return [str(e)]
-    return list(_Check(root, record, version).run())
+        return [Problem(what=str(e))]
+    return list(_Check(root, record, version, depth).run())
 
 
 class _Check:
-    def __init__(self, root: str, record: RootRecord, version: VersionRecord) -> None:
+    def __init__(self, root: str, record: RootRecord, version: VersionRecord, depth: Depth) -> None:
         self._root = root
+        self._depth = depth
         self._record = record
         self._schema = record.dataset_schema
         self._version = version
-        self._records: dict[str, EpisodeRecord] = {}
 
-    def run(self) -> Iterator[str]:
-        yield from self._payloads()
-        for entry in self._version.episodes:
-            yield from self._episode(entry)
-        yield from self._arrays()
-        yield from self._meta()
-        yield from self._foreign()
+    def run(self) -> Iterator[Problem]:
+        yield from self._told(self._payloads())
+        episodes = EpisodeCheck(self._root, self._record, self._version, self._depth)
+        for number, entry in enumerate(self._version.episodes):
+            yield from episodes.check(number, entry)
+        for found in (self._arrays(), self._meta(), self._foreign()):
+            yield from self._told(found)
         if content_hash(self._schema, self._version.episodes) != self._version.content_hash:
-            yield (
-                f"version {self._version.number} does not have the content hash "
+            yield Problem(
+                what=f"version {self._version.number} does not have the content hash "
                 f"{self._version.content_hash!r}"
             )
+
+    def _told(self, sentences: Iterable[str]) -> Iterator[Problem]:
+        """Findings about documents; that of an episode's record concerns the episode."""
+        records = {repr(layout.episode_key(e.uid)): e.uid for e in self._version.episodes}
+        for what in sentences:
+            uid = next((uid for key, uid in records.items() if key.strip("'") in what), "")
+            yield Problem(what=what, episode=uid)
 
     # --- documents ----------------------------------------------------------------------------
 
@@ -108,7 +114,7 @@ class _Check:
         ends = [self._record.next_shard]
         for uid in episode_uids(self._root):
             try:
-                other = self._records.get(uid) or read_episode(self._root, uid, frames_per_shard)
+                other = read_episode(self._root, uid, frames_per_shard)
             except StoreError:
                 continue  # reported above when it belongs to this version
             ends.append(layout.shards_of(other.start, other.length, frames_per_shard).stop)
@@ -150,69 +156,6 @@ class _Check:
         except StoreError:
             return number, ()  # then the meta arrays differ, which is reported
         return number, version.episodes
-
-    # --- episodes -----------------------------------------------------------------------------
-
-    def _episode(self, entry: EpisodeEntry) -> Iterator[str]:
-        frames_per_shard = self._record.shard_frames
-        try:
-            record = read_episode(self._root, entry.uid, frames_per_shard)
-        except StoreError:
-            return  # reported with the documents
-        self._records[entry.uid] = record
-        if (record.start, record.length, record.hash) != (entry.start, entry.length, entry.hash):
-            yield f"the record of episode {entry.uid!r} is not the one that the version names"
-            return
-        span = layout.shards_of(record.start, record.length, frames_per_shard)
-        keys = {layout.chunk_key(f, n) for f in self._schema.features for n in span}
-        if keys != set(record.files):
-            yield f"the manifest of episode {entry.uid!r} does not list its files"
-            return
-        damaged = False
-        for key, wanted in record.files.items():
-            try:
-                if digest_of(self._root, key) == wanted:
-                    continue
-                what = f"is damaged: it has not the {wanted.bytes} bytes that were written"
-            except FileNotFoundError:
-                what = "is missing"
-            except (OSError, StoreError) as e:
-                what = f"cannot be read: {e}"
-            damaged = True
-            yield f"{key!r} of episode {entry.uid!r} {what}"
-        if not damaged:
-            yield from self._content(entry)
-
-    def _content(self, entry: EpisodeEntry) -> Iterator[str]:
-        digest = EpisodeHash(self._schema.features)
-        try:
-            for feature in self._schema.features:
-                for data in self._encoded(feature, entry):
-                    digest.add(feature.name, data)
-        except (OSError, StoreError) as e:
-            yield f"episode {entry.uid!r}: {e}"
-            return
-        if digest.hexdigest(entry.length) != entry.hash:
-            yield f"the content of episode {entry.uid!r} does not have the hash {entry.hash!r}"
-
-    def _encoded(self, feature: Feature, entry: EpisodeEntry) -> Iterator[memoryview]:
-        """What was hashed when the episode was written, read back from its shards."""
-        per_shard = self._record.shard_frames
-        left = entry.length
-        for number in layout.shards_of(entry.start, entry.length, per_shard):
-            fd, size = open_regular(self._root, layout.chunk_key(feature, number))
-            rows = min(left, per_shard)
-            left -= rows
-            try:
-                if feature.codec == "none":
-                    yield memoryview(os.pread(fd, rows * frames.step_bytes(feature), 0))
-                    continue
-                for offset, length in shards.read_index(fd, size, per_shard)[:rows]:
-                    if int(offset) == shards.EMPTY:
-                        raise StoreError(f"a frame of {feature.name!r} is missing")
-                    yield shards.read_frame(fd, int(offset), int(length)).data
-            finally:
-                os.close(fd)
 
     # --- what does not belong here ------------------------------------------------------------
 

@@ -526,7 +526,10 @@ def test_one_flipped_bit_is_found_named_and_refused(copy: Path) -> None:
         assert "1 problems" in ended.err
         ended = run("act-data", "verify", "ds.zarr", "--json")
         assert ended.code == 1
-        assert [key in problem for problem in json.loads(ended.out)["problems"]] == [True]
+        (problem,) = json.loads(ended.out)["problems"]
+        assert key in problem["what"]
+        assert problem["array"] in key
+        assert problem["episode"]
         refused(train("ds.zarr", "run2"), "no longer matches its version 1", key, "act-data verify")
         refused(run("act-data", "stats", "ds.zarr"), "no longer matches its version 1", key)
         path.write_bytes(whole)

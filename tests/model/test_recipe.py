@@ -41,7 +41,7 @@ def test_a_run_too_big_for_the_machine_says_what_to_lower(
     def train_on(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(recipe, "open_verified", lambda _: dataset_of(5))
+    monkeypatch.setattr(recipe, "open_verified", lambda _, **how: dataset_of(5))
     monkeypatch.setattr(recipe, "train_on", train_on)
     with pytest.raises(ActError, match="memory of this machine") as caught:
         recipe.train(TrainRequest(dataset="ds", out=tmp_path / "run"))

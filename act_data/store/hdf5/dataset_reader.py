@@ -13,8 +13,10 @@ from pydantic import ValidationError
 from act_data.errors import NotFoundError, StoreError
 from act_data.records import (
     DatasetSchema,
+    Depth,
     EpisodeEntry,
     EpisodeRecord,
+    Problem,
     StatsRecord,
     VersionRecord,
 )
@@ -155,19 +157,26 @@ class Hdf5Reader:
         text = stats.model_dump_json(indent=2) + "\n"
         write_whole(Path(root), name, text.encode(), scratch)
 
-    def verify(self) -> list[str]:
-        """One sentence per damaged, missing or foreign file; reads every byte of every array."""
-        problems = [f"{str(p)!r} is not part of the dataset" for p in self._place.foreign()]
+    def verify(self, depth: Depth = "hash") -> list[Problem]:
+        """What is damaged, missing or foreign; see `DatasetReader`."""
+        problems = [
+            Problem(what=f"{str(p)!r} is not part of the dataset") for p in self._place.foreign()
+        ]
         self._files = {}  # what HDF5 remembers of an open file hides what became of it on disk
         for number, entry in enumerate(self.episodes):
             path = self._place.target(number)
             try:
                 with EpisodeFile(path) as file:
                     same = file.header.record.hash == entry.hash
-                    if not (same and file.content_hash() == entry.hash):
-                        problems.append(f"{str(path)!r} does not hold what was committed")
+                    if not (same and (depth == "quick" or file.content_hash() == entry.hash)):
+                        what = f"{str(path)!r} does not hold what was committed"
+                        problems.append(Problem(what=what, episode=entry.uid))
+                    elif depth == "deep":
+                        for name in self._features:
+                            for row in range(entry.length):
+                                file.read(name, row, row + 1)
             except StoreError as error:
-                problems.append(str(error))
+                problems.append(Problem(what=str(error), episode=entry.uid))
         return problems
 
     def _sidecar(self) -> tuple[str, str]:

@@ -50,7 +50,7 @@ def dataset(pristine: Path, tmp_path: Path) -> Path:
 
 def problems(path: Path) -> list[str]:
     try:
-        return open_dataset(path).verify()
+        return [str(p) for p in open_dataset(path).verify()]
     except ActError as e:
         return [str(e)]
 
@@ -206,7 +206,7 @@ def test_a_link_cannot_lead_out_of_the_dataset(dataset: Path, tmp_path: Path) ->
         reader = open_dataset(dataset)
         with pytest.raises(StoreError, match=r"qpos.*link"):
             reader.read("qpos", 0)
-        assert any("link" in p for p in reader.verify())
+        assert any("link" in str(p) for p in reader.verify())
     chunk.parent.unlink()
     chunk.parent.mkdir()
     os.mkfifo(chunk)
@@ -261,7 +261,7 @@ def test_tampering_with_consistent_manifests_still_changes_the_content_hash(data
     forged["files"]["data/qpos/c/0/0"]["sha256"] = hashlib.sha256(data).hexdigest()
     key = layout.episode_key("ep-a")
     (dataset / key).write_bytes(layout.render(layout.group(act_episode=forged)))
-    assert any("content of episode 'ep-a'" in p for p in open_dataset(dataset).verify())
+    assert any("content of episode 0 (ep-a)" in p for p in problems(dataset))
 
 
 def test_descriptors_stay_bounded_however_many_shards_are_read(
