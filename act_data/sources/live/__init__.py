@@ -2,5 +2,17 @@
 
 from act_data.sources.live.backend import LiveBackend
 from act_data.sources.live.inbox import Arrival, Inbox
+from act_data.sources.live.memory import MemoryBackend
+from act_data.sources.live.replay import ReplayBackend
+from act_data.sources.live.source import LiveSource
+from act_data.sources.live.spool import Spool
 
-__all__ = ["Arrival", "Inbox", "LiveBackend"]
+__all__ = [
+    "Arrival",
+    "Inbox",
+    "LiveBackend",
+    "LiveSource",
+    "MemoryBackend",
+    "ReplayBackend",
+    "Spool",
+]

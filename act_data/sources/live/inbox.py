@@ -48,10 +48,12 @@ class Inbox:
         self._overflow: Counter[str] = Counter()
         self._changed = Condition()
 
-    def put(self, topic: str, payload: bytes | memoryview) -> None:
+    def put(self, topic: str, payload: bytes | memoryview, recv_ns: int | None = None) -> None:
         """Append one message; its receive time is now. From any thread, never blocks for long.
 
-        The inbox keeps `payload`: hand over a buffer that nobody writes to again.
+        Args:
+            payload: Kept by the inbox: hand over a buffer that nobody writes to again.
+            recv_ns: For a replay, whose time is that of its recording.
         """
         with self._changed:
             if self._closed:
@@ -59,7 +61,8 @@ class Inbox:
             if self._bytes + len(payload) > self._max_bytes:
                 self._overflow[topic] += 1
                 return
-            self._last_ns = recv_ns = max(self._clock(), self._last_ns + 1)
+            time_ns = self._clock() if recv_ns is None else recv_ns
+            self._last_ns = recv_ns = max(time_ns, self._last_ns + 1)
             self._waiting.append(Arrival(recv_ns, topic, payload))
             self._bytes += len(payload)
             self._changed.notify()

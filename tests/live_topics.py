@@ -1,0 +1,37 @@
+"""Live topics for tests: channels and payloads of plain values, as a publisher would send them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from act_data.sources.storage import Channel, Definition
+from tests.bags import Entry, message, typestore
+
+Encoding = Literal["ros1", "cdr"]
+ENCODINGS: tuple[Encoding, ...] = ("ros1", "cdr")
+
+
+def channel(topic: str, type_: str, encoding: Encoding = "cdr") -> Channel:
+    """A channel with the full definition of a standard type."""
+    store = typestore("ros1" if encoding == "ros1" else "mcap")
+    text, _ = store.generate_msgdef(type_)
+    definition = Definition(format="msg", text=text)
+    return Channel(id=0, topic=topic, type=type_, encoding=encoding, definition=definition, count=0)
+
+
+def channels(entries: Iterable[Entry], encoding: Encoding = "cdr") -> list[Channel]:
+    """The channels of all topics in `entries`."""
+    types = {topic: type_ for topic, type_, _, _ in entries}
+    return [channel(topic, type_, encoding) for topic, type_ in types.items()]
+
+
+def payloads(
+    entries: Iterable[Entry], encoding: Encoding = "cdr"
+) -> Iterator[tuple[int, str, bytes]]:
+    """(receive time, topic, serialised message) of each entry, in order."""
+    store = typestore("ros1" if encoding == "ros1" else "mcap")
+    for topic, type_, recv_ns, values in entries:
+        built = message(store, type_, values)
+        serialize = store.serialize_ros1 if encoding == "ros1" else store.serialize_cdr
+        yield recv_ns, topic, bytes(serialize(built, type_))
