@@ -18,10 +18,11 @@ from act_data.records import (
     EpisodeRecord,
     Problem,
     SourceRecord,
+    Split,
     StatsRecord,
     VersionRecord,
 )
-from act_data.types import RawMessage, Timestep, TopicInfo
+from act_data.types import EncodedImage, RawMessage, Timestep, TopicInfo
 
 
 class Source(Protocol):
@@ -93,11 +94,16 @@ class DatasetWriter(Protocol):
     def episode(self, uid: str) -> EpisodeWriter:
         """A writer for a new episode. One at a time."""
 
-    def commit(self, uids: Sequence[str], *, message: str = "") -> VersionRecord:
+    def commit(
+        self, uids: Sequence[str], *, message: str = "", splits: Mapping[str, Split] | None = None
+    ) -> VersionRecord:
         """Make a new version: the episodes of the last one, then `uids` that it does not hold.
 
         Atomic: after a crash at any point a reader sees the old version or the new one. Without
         a new episode the last version is given back and nothing is written.
+
+        Args:
+            splits: Of new episodes, by uid, where it is known; the content decides for others.
         """
 
     def __enter__(self) -> Self: ...
@@ -143,6 +149,13 @@ class DatasetReader(Protocol):
 
         Raises:
             StoreError: A file is missing, cut or damaged; names array, episode and row.
+        """
+
+    def encoded(self, feature: str, episode: int, row: int) -> EncodedImage | None:
+        """The JPEG file that `read` would decode; None where the array is not kept as JPEG.
+
+        Raises:
+            StoreError: A file is missing, cut or damaged.
         """
 
     def stats(self) -> StatsRecord | None:

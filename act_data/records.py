@@ -17,6 +17,7 @@ FORMAT_NAME = "act-zarr"
 FORMAT_VERSION = 1
 
 Codec = Literal["none", "jpeg", "zstd", "blosc", "raw"]
+Split = Literal["train", "val"]
 
 # The sync arrays that every dataset carries beside those of its robot.
 TIMESTAMP = "timestamp"  # (N,) int64 ns, time of the tick
@@ -83,6 +84,8 @@ class DatasetSchema(Record):
         robot: Preset name.
         action_shift: `action[t]` is the command at tick `t + action_shift`.
         latency_ms: How long a tick could wait for a late sample.
+        stamps: "nominal": no stamp was recorded, row i is at i / fps after the episode's begin.
+        simulated: Recorded in a simulator: the `sim` attribute of ALOHA files.
         features: All arrays, the four sync arrays included.
         columns: The K sync columns, in order.
         streams: By stream name.
@@ -98,6 +101,8 @@ class DatasetSchema(Record):
     columns: tuple[SyncColumn, ...] = ()
     streams: Mapping[str, StreamSync] = Field(default_factory=dict)
     color_order: Literal["rgb"] = "rgb"
+    stamps: Literal["recorded", "nominal"] = "recorded"
+    simulated: bool = False
 
     def feature(self, name: str) -> Feature:
         """The array called `name`; KeyError when there is none."""
@@ -189,12 +194,16 @@ class SourceRecord(Record):
     """Where an episode came from.
 
     Attributes:
-        sha256: Over the bytes of all its files, in order.
+        sha256: Over the bytes of all its files, in order; of an episode of another dataset of
+            this toolkit ("act_zarr", "act_hdf5") its content hash.
         topics: The topics that were read.
     """
 
     name: str
-    kind: Literal["ros1", "db3", "mcap", "memory", "policy"]
+    kind: Literal[
+        "ros1", "db3", "mcap", "memory", "policy",
+        "act_zarr", "act_hdf5", "aloha_hdf5", "lerobot", "replay_buffer", "robomimic",
+    ]  # fmt: skip
     sha256: str
     files: tuple[str, ...] = ()
     start_ns: int = 0
@@ -233,6 +242,35 @@ class SegmentRecord(Record):
     last: bool
 
 
+class PictureOrigin(Record):
+    """What the pictures of one array went through before and while they were stored here.
+
+    Attributes:
+        encoding: How the file that they came from kept them: "raw", "png", "jpeg", "av1", ...
+        generations: Lossy encodings that are known of, the one in this dataset included. What a
+            camera or an earlier program did is not in the file.
+    """
+
+    encoding: str
+    generations: int
+
+
+class ImportRecord(Record):
+    """How an episode came out of a file of another format, or of another dataset.
+
+    Attributes:
+        variant: What kind of file it was, in the format's own words.
+        pictures: By array name.
+        notes: Sentences for people: what was changed or could not be told.
+        origin: What the episode of the other dataset said about its own source.
+    """
+
+    variant: str = ""
+    pictures: Mapping[str, PictureOrigin] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    origin: SourceRecord | None = None
+
+
 class EpisodeInfo(Record):
     """What is known about an episode when its last step was recorded."""
 
@@ -243,6 +281,7 @@ class EpisodeInfo(Record):
     success: bool | None = None
     notes: str = ""
     sync: SyncReport | None = None
+    imported: ImportRecord | None = None
 
 
 class FileDigest(Record):
@@ -280,7 +319,7 @@ class EpisodeEntry(Record):
     start: int
     length: int
     hash: str
-    split: Literal["train", "val"]
+    split: Split
 
 
 class VersionRecord(Record):

@@ -93,6 +93,8 @@ def masked_steps(reader: DatasetReader, number: int) -> int:
     required = [
         i for i, column in enumerate(schema.columns) if schema.streams[column.stream].required
     ]
+    if not required:
+        return 0
     reasons = reader.read(SYNC_REASON, number)[:, required]
     return int((reasons != Reason.OK).any(axis=1).sum())
 

@@ -300,10 +300,12 @@ class EncodedImage:
     Attributes:
         data: The JPEG file.
         shape: (H, W, 3) of the decoded picture.
+        swapped: The file has red and blue exchanged, as ALOHA's compressed recordings do.
     """
 
     data: bytes
     shape: tuple[int, ...]
+    swapped: bool = False
 
 
 Value = NDArray[np.generic] | EncodedImage

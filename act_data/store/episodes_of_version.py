@@ -12,12 +12,12 @@ from act_data.records import (
     EpisodeEntry,
     EpisodeRecord,
     Feature,
+    Split,
     StatsRecord,
     VersionRecord,
 )
 from act_data.store.hashing import content_hash
 from act_data.store.layout import check_uid
-from act_data.store.splits import Split
 
 # --- reading ----------------------------------------------------------------------------------
 

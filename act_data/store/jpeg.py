@@ -104,32 +104,45 @@ def decode(data: bytes | memoryview, out: NDArray[np.uint8] | None = None) -> ND
     return image
 
 
-def stored(image: Value, feature: Feature) -> bytes:
+def stored(image: Value, feature: Feature, *, swapped: bool = False) -> bytes:
     """The JPEG file that a dataset keeps for `image`: its own bytes where they will do.
 
-    They do when the file is baseline, has three components, the feature's size and an end;
-    otherwise it is decoded and encoded again.
+    They do when the file is baseline, has three components in the wanted order, the feature's
+    size and an end; otherwise it is decoded and encoded again.
+
+    Args:
+        swapped: Whether the dataset keeps red and blue exchanged, as ALOHA's HDF5 does.
 
     Raises:
         DataError: The file is damaged, or its picture has another size.
     """
     if not isinstance(image, EncodedImage):
-        return encode(image, feature.quality)
-    head = header(image.data)
-    fits = (head.height, head.width, head.components) == feature.shape
-    if fits and head.baseline and image.data.rstrip(b"\0").endswith(b"\xff\xd9"):
+        return encode(image[..., ::-1] if swapped else image, feature.quality)
+    if fits(image, feature, swapped=swapped):
         return image.data
+    head = header(image.data)
     if (head.height, head.width, 3) != feature.shape:
         raise DataError(
             f"array {feature.name!r} has a JPEG picture of {head.height} x {head.width}; "
             f"the dataset holds shape {feature.shape}"
         )
-    return encode(decode(image.data), feature.quality)
+    return stored(pixels(image), feature, swapped=swapped)
+
+
+def fits(image: EncodedImage, feature: Feature, *, swapped: bool = False) -> bool:
+    """Whether `stored` keeps the file as it is; DataError when it is no JPEG file."""
+    head = header(image.data)
+    same = (head.height, head.width, head.components) == feature.shape
+    whole = image.data.rstrip(b"\0").endswith(b"\xff\xd9")
+    return same and head.baseline and whole and image.swapped == swapped
 
 
 def pixels(image: Value) -> NDArray[np.generic]:
-    """`image` as an array, decoded when it is a file."""
-    return decode(image.data) if isinstance(image, EncodedImage) else image
+    """`image` as an RGB array, decoded when it is a file."""
+    if not isinstance(image, EncodedImage):
+        return image
+    decoded = decode(image.data)
+    return np.ascontiguousarray(decoded[..., ::-1]) if image.swapped else decoded
 
 
 def codec_round_trip(image: Value, feature: Feature) -> NDArray[np.uint8]:

@@ -43,6 +43,7 @@ from act_data.store.zarr_records import (
     read_stats,
     read_version,
 )
+from act_data.types import EncodedImage
 
 OPEN_SHARDS = 128  # well below the usual limit of 1024 descriptors, also with many readers
 
@@ -122,12 +123,34 @@ class ZarrReader:
         """
         spec = array_asked(self._path, self._features, feature)
         rows = rows_asked(self._path, self._version, episode, start, stop)
-        if spec.name not in self._foreign:
-            self._foreign[spec.name] = foreign_array(self._root, spec, self._shard_frames)
-        foreign = self._foreign[spec.name]
+        foreign = self._document_of(spec)
         if foreign is not None:
             return self._read_foreign(spec, foreign, episode, rows.start, rows.stop)
         return self._read_own(spec, episode, rows.start, rows.stop)
+
+    def encoded(self, feature: str, episode: int, row: int) -> EncodedImage | None:
+        """The JPEG file that `read` would decode; None where the array is not kept as JPEG.
+
+        Raises:
+            NotFoundError: There is no such array or episode.
+            InputError: The episode has no such row.
+            StoreError: A file is missing, cut or damaged.
+        """
+        spec = array_asked(self._path, self._features, feature)
+        rows_asked(self._path, self._version, episode, row, row + 1)
+        if spec.codec != "jpeg" or self._document_of(spec) is not None:
+            return None
+        number, slot = divmod(self.episodes[episode].start + row, self._shard_frames)
+        opened = self._shard(spec, number, episode, row)
+        assert opened.index is not None  # every array with a codec has one
+        offset, size = (int(v) for v in opened.index[slot])
+        try:
+            if offset == shards.EMPTY:
+                raise StoreError("is missing")
+            data = shards.read_frame(opened.fd, offset, size)
+        except StoreError as e:
+            raise self._damaged(spec, episode, row, f"frame {e}") from e
+        return EncodedImage(data=data.tobytes(), shape=spec.shape)
 
     def stats(self) -> StatsRecord | None:
         """The statistics saved with this version, if any."""
@@ -228,6 +251,11 @@ class ZarrReader:
         )
 
     # --- chains of other programs -------------------------------------------------------------
+
+    def _document_of(self, spec: Feature) -> layout.Document | None:
+        if spec.name not in self._foreign:
+            self._foreign[spec.name] = foreign_array(self._root, spec, self._shard_frames)
+        return self._foreign[spec.name]
 
     def _read_foreign(
         self, spec: Feature, document: layout.Document, episode: int, start: int, stop: int

@@ -22,9 +22,10 @@ from act_data.records import (
     EpisodeInfo,
     EpisodeRecord,
     Feature,
+    Split,
     VersionRecord,
 )
-from act_data.store import layout, splits
+from act_data.store import layout
 from act_data.store.differences import refuse_other_schema
 from act_data.store.episodes_of_version import (
     entry_of,
@@ -35,6 +36,7 @@ from act_data.store.episodes_of_version import (
 )
 from act_data.store.files import writing
 from act_data.store.lock import WriterLock
+from act_data.store.splits import assign
 from act_data.store.zarr_episode import SYNC, Shards, ZarrEpisode
 from act_data.store.zarr_folder import ZarrFolder
 from act_data.store.zarr_records import (
@@ -121,7 +123,9 @@ class ZarrWriter:
         )
         return self._current
 
-    def commit(self, uids: Sequence[str], *, message: str = "") -> VersionRecord:
+    def commit(
+        self, uids: Sequence[str], *, message: str = "", splits: Mapping[str, Split] | None = None
+    ) -> VersionRecord:
         """Make a new version; see `DatasetWriter`.
 
         Raises:
@@ -140,7 +144,8 @@ class ZarrWriter:
         records = [self._durable[uid] for uid in new]
         for record in records:
             self._check_files(record)
-        assigned = splits.assign(parent, [r.hash for r in records])
+        given = [(splits or {}).get(uid) for uid in new]
+        assigned = assign(parent, [r.hash for r in records], given)
         entries = [entry_of(r, r.start, split) for r, split in zip(records, assigned, strict=True)]
         number = self._folder.record.head.version + 1
         version = version_record(

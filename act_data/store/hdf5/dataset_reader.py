@@ -29,6 +29,7 @@ from act_data.store.episodes_of_version import (
 from act_data.store.files import read_whole, write_whole
 from act_data.store.hdf5.episode_file import EpisodeFile
 from act_data.store.hdf5.place import Place, members, version_of
+from act_data.types import EncodedImage
 
 _OPEN_FILES = 16
 _STATS_BYTES = 1 << 26
@@ -129,6 +130,21 @@ class Hdf5Reader:
         array_asked(self._path, self._features, feature)
         rows = rows_asked(self._path, self._version, episode, start, stop)
         return self._file(episode).read(feature, rows.start, rows.stop)
+
+    def encoded(self, feature: str, episode: int, row: int) -> EncodedImage | None:
+        """The JPEG file that `read` would decode, red and blue swapped; None for raw pictures.
+
+        Raises:
+            NotFoundError: No such array or episode.
+            InputError: The episode has no such row.
+            StoreError: The file is missing, cut or damaged.
+        """
+        spec = array_asked(self._path, self._features, feature)
+        rows_asked(self._path, self._version, episode, row, row + 1)
+        if spec.codec != "jpeg":
+            return None
+        data = self._file(episode).encoded(spec, row)
+        return EncodedImage(data=data, shape=spec.shape, swapped=True)
 
     def stats(self) -> StatsRecord | None:
         """The statistics beside the dataset, when they are of this version."""

@@ -10,8 +10,7 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 from act_data.errors import ConflictError, DataError, InputError
-from act_data.records import DatasetSchema, EpisodeInfo, EpisodeRecord, VersionRecord
-from act_data.store import splits
+from act_data.records import DatasetSchema, EpisodeInfo, EpisodeRecord, Split, VersionRecord
 from act_data.store.differences import refuse_other_schema
 from act_data.store.episodes_of_version import now, refuse_new_episode, uids_to_add
 from act_data.store.files import sync_folder, writing
@@ -20,6 +19,7 @@ from act_data.store.hdf5.episode_writer import FileWriter, write_commit
 from act_data.store.hdf5.layout import Commit, Header, check_schema
 from act_data.store.hdf5.place import Member, Place, left_behind, members, version_of
 from act_data.store.lock import WriterLock
+from act_data.store.splits import assign
 from act_data.types import Timestep
 
 
@@ -83,7 +83,9 @@ class Hdf5Writer:
         self._current = Hdf5Episode(uid, file, self._finish)
         return self._current
 
-    def commit(self, uids: Sequence[str], *, message: str = "") -> VersionRecord:
+    def commit(
+        self, uids: Sequence[str], *, message: str = "", splits: Mapping[str, Split] | None = None
+    ) -> VersionRecord:
         """Make a new version; see `DatasetWriter`.
 
         Raises:
@@ -100,9 +102,9 @@ class Hdf5Writer:
         parent = version_of(self._members, number).episodes if self._members else ()
         first = len(self._members)
         added: list[Member] = []
-        for uid, split in zip(
-            new, splits.assign(parent, [self._durable[uid].hash for uid in new]), strict=True
-        ):
+        given = [(splits or {}).get(uid) for uid in new]
+        assigned = assign(parent, [self._durable[uid].hash for uid in new], given)
+        for uid, split in zip(new, assigned, strict=True):
             commit = Commit(
                 version=number + 1,
                 first=first,

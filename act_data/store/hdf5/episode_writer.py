@@ -39,7 +39,7 @@ from act_data.store.hdf5.layout import (
     jpeg_cameras,
     location,
 )
-from act_data.types import EncodedImage, Role, Timestep, Value
+from act_data.types import Role, Timestep, Value
 
 _GROW_ROWS = 64
 _MARGIN_BYTES = 1 << 20  # groups, headers and indices of an empty file need 30 kB
@@ -165,7 +165,7 @@ class FileWriter:
             self._file = h5py.File(self._path, "w", locking=False)
         self._reserve(0)  # opening it cut it to nothing
         with _writes(self._path):
-            self._file.attrs["sim"] = False
+            self._file.attrs["sim"] = self._schema.simulated
             self._file.attrs["compress"] = any(f.codec == "jpeg" for f in features)
             for feature in features:
                 if feature.codec == "jpeg":
@@ -198,10 +198,12 @@ class FileWriter:
             value = values.get(feature.name)
         if value is None:
             raise DataError(f"array {feature.name!r} has no value in step {self._length}")
-        pixels = jpeg.pixels(value) if isinstance(value, EncodedImage) else value
-        frames.check_value(pixels, feature)
         if feature.codec == "jpeg":
-            return jpeg.encode(pixels[..., ::-1], feature.quality)
+            if isinstance(value, np.ndarray):
+                frames.check_value(value, feature)
+            return jpeg.stored(value, feature, swapped=True)
+        pixels = jpeg.pixels(value)
+        frames.check_value(pixels, feature)
         return np.asarray(pixels, frames.stored_dtype(feature))
 
     def _refuse_leftovers(self, step: Timestep) -> None:

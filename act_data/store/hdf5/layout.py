@@ -1,6 +1,6 @@
 """Where everything lies in an episode file: the layout of the original ALOHA recordings.
 
-    attributes                  sim: False, compress: whether images are JPEG
+    attributes                  sim: whether simulated, compress: whether images are JPEG
     /observations/qpos          (T, D) float32; qvel, effort and all other observations alike
     /observations/images/<cam>  (T, H, W, 3) uint8, one frame per chunk; with `compress`
                                 (T, P) uint8, JPEG files padded with zeros to the longest, P
@@ -12,7 +12,8 @@
 
 The original encodes RGB pictures with `cv2.imencode`, which takes them for BGR, and decodes them
 with `cv2.imdecode`, which undoes it. So a JPEG file in here shows red and blue swapped in any
-other viewer, and a camera's own JPEG cannot pass through: it is decoded and encoded again.
+other viewer, and a camera's own JPEG cannot pass through: it is decoded and encoded again. One
+that comes from another compressed ALOHA file can.
 """
 
 from __future__ import annotations
