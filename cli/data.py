@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import datasets, ingest, robots
+from . import convert, datasets, ingest, robots
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -14,6 +14,7 @@ app = typer.Typer(
     help="From recorded rosbags to synchronised, versioned episodes.",
 )
 app.command()(ingest.ingest)
+app.command()(convert.convert)
 app.command()(datasets.stats)
 app.command("list")(datasets.list_datasets)
 app.command()(datasets.show)

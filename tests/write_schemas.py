@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from act_data.check import Verification
+from act_data.convert import ConvertReport
 from act_data.ingest import IngestReport
 from act_data.records import DatasetSchema, EpisodeRecord, StatsRecord, SyncReport, VersionRecord
 from act_data.registry import RegisteredDataset
@@ -25,6 +26,7 @@ FOLDER = Path(__file__).parent.parent / "schemas"
 
 MODELS: dict[str, type[BaseModel]] = {
     "contract": Contract,
+    "convert-report": ConvertReport,
     "deployment": Deployment,
     "dataset-card": DatasetCard,
     "dataset-ref": DatasetRef,

@@ -19,6 +19,7 @@ from act_data.records import (
     StatsRecord,
     VersionRecord,
 )
+from act_data.types import EncodedImage
 
 
 class Remaining:
@@ -73,12 +74,11 @@ class Remaining:
         self, feature: str, episode: int, start: int = 0, stop: int | None = None
     ) -> NDArray[np.generic]:
         """Rows of the `episode`-th episode that is left; see `DatasetReader`."""
-        if not 0 <= episode < len(self._places):
-            raise NotFoundError(
-                f"{self.path} has no episode {episode}",
-                hint=f"It has {len(self._places)} undamaged ones, from 0.",
-            )
-        return self._reader.read(feature, self._places[episode], start, stop)
+        return self._reader.read(feature, self._place(episode), start, stop)
+
+    def encoded(self, feature: str, episode: int, row: int) -> EncodedImage | None:
+        """A JPEG file of the `episode`-th episode that is left; see `DatasetReader`."""
+        return self._reader.encoded(feature, self._place(episode), row)
 
     def stats(self) -> StatsRecord | None:
         """The statistics of the whole version, if they were saved when it was sound."""
@@ -91,3 +91,11 @@ class Remaining:
         """What is wrong with the episodes that are left."""
         left = {entry.uid for entry in self._episodes}
         return [p for p in self._reader.verify(depth) if not p.episode or p.episode in left]
+
+    def _place(self, episode: int) -> int:
+        if not 0 <= episode < len(self._places):
+            raise NotFoundError(
+                f"{self.path} has no episode {episode}",
+                hint=f"It has {len(self._places)} undamaged ones, from 0.",
+            )
+        return self._places[episode]

@@ -2,5 +2,6 @@
 
 from act_data.store.hdf5.dataset_reader import Hdf5Reader
 from act_data.store.hdf5.dataset_writer import Hdf5Writer
+from act_data.store.hdf5.guarded import GuardedArray, GuardedFile
 
-__all__ = ["Hdf5Reader", "Hdf5Writer"]
+__all__ = ["GuardedArray", "GuardedFile", "Hdf5Reader", "Hdf5Writer"]

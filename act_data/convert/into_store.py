@@ -1,0 +1,232 @@
+"""From any source into a dataset of this toolkit: act-zarr, or ALOHA's HDF5 layout."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from act_data.convert.dialects import codec_of, picture_codec
+from act_data.convert.foreign import Foreign, ForeignEpisode, Origin, Row, Sync, nominal_ns
+from act_data.convert.mapping import Planned, value_of
+from act_data.convert.progress import Progress, Skipped, reading
+from act_data.convert.settings import ConvertedEpisode, ConvertSettings, Target
+from act_data.errors import DataError
+from act_data.interfaces import DatasetWriter
+from act_data.records import (
+    TIMESTAMP,
+    Codec,
+    DatasetSchema,
+    EpisodeInfo,
+    Feature,
+    ImportRecord,
+    PictureOrigin,
+    SourceRecord,
+    VersionRecord,
+)
+from act_data.store import jpeg, open_writer
+from act_data.store.hashing import canonical_json
+from act_data.types import EncodedImage, Role, StepType, Timestep, Value
+
+_NONE = Sync(
+    tick_ns=0,
+    skew_ns=np.zeros(0, np.int64),
+    reason=np.zeros(0, np.uint8),
+    index=np.zeros(0, np.int64),
+)
+
+
+def schema_of(
+    foreign: Foreign, planned: Sequence[Planned], settings: ConvertSettings, *, target: Target
+) -> DatasetSchema:
+    """The schema of the target. Without stamps in the source it has no sync columns at all."""
+    features = [
+        Feature(
+            name=p.name,
+            role=p.role,
+            dtype=p.dtype,
+            shape=p.shape,
+            unit=p.unit,
+            names=p.names,
+            codec=_codec(p, foreign, settings, target),
+            quality=settings.quality or p.parts[0].quality,
+            columns=p.columns,
+        )
+        for p in planned
+    ]
+    if foreign.schema is not None:
+        changes: dict[str, object] = {
+            "features": (*features, *foreign.schema.named(Role.SYNC)),
+            "simulated": foreign.simulated if settings.simulated is None else settings.simulated,
+            "robot": settings.robot or foreign.schema.robot,
+        }
+        if settings.action_shift is not None:
+            changes["action_shift"] = settings.action_shift
+        return foreign.schema.model_copy(update=changes)
+    features.append(Feature(name=TIMESTAMP, role=Role.SYNC, dtype="int64", shape=(), unit="ns"))
+    fps = settings.fps or foreign.fps
+    assert fps is not None  # checked at the door
+    simulated = foreign.simulated if settings.simulated is None else settings.simulated
+    return DatasetSchema(
+        robot=settings.robot or foreign.robot,
+        fps=fps,
+        action_shift=settings.action_shift or 0,
+        features=tuple(features),
+        stamps=foreign.stamps,
+        simulated=bool(simulated),
+    )
+
+
+def write(
+    foreign: Foreign,
+    planned: Sequence[Planned],
+    schema: DatasetSchema,
+    out: Path,
+    settings: ConvertSettings,
+    progress: Progress,
+    skipped: Skipped,
+) -> tuple[VersionRecord, list[ConvertedEpisode], dict[str, int]]:
+    """Write every episode that is not there yet, and make all of them visible.
+
+    Returns:
+        The version, the episodes, and by picture array the most generations of any episode.
+
+    Raises:
+        DataError: An episode cannot be read and none may be skipped, or none can be read.
+        StoreError: `out` cannot be written. Finished episodes are kept for the next run.
+    """
+    done: list[ConvertedEpisode] = []
+    generations: dict[str, int] = {}
+    splits = {}
+    with open_writer(out, schema, shard_frames=settings.shard_frames) as writer:
+        for episode in foreign.episodes:
+            try:
+                origin = episode.origin()
+                uid = _uid(origin.source, episode, schema)
+                found = uid in writer.durable
+                if not found:
+                    _episode(foreign, episode, planned, writer, origin, uid, settings, progress)
+            except DataError as e:
+                skipped.note(episode, e)
+                continue
+            finally:
+                progress.episode(episode)
+            info = writer.durable[uid].info
+            for name, picture in (info.imported.pictures if info.imported else {}).items():
+                generations[name] = max(generations.get(name, 0), picture.generations)
+            if episode.split is not None:
+                splits[uid] = episode.split
+            steps = writer.durable[uid].length
+            done.append(ConvertedEpisode(source=episode.name, uid=uid, steps=steps, found=found))
+        if not done:
+            raise skipped.nothing_left()
+        version = writer.commit([d.uid for d in done], splits=splits)
+    return version, done, generations
+
+
+def _episode(
+    foreign: Foreign,
+    episode: ForeignEpisode,
+    planned: Sequence[Planned],
+    writer: DatasetWriter,
+    origin: Origin,
+    uid: str,
+    settings: ConvertSettings,
+    progress: Progress,
+) -> None:
+    again: set[str] = set()  # JPEG arrays of which a frame had to be encoded
+    schema = writer.schema
+    features = {f.name: f for f in schema.features}
+    swapped = picture_order(writer)
+    target = writer.episode(uid)
+    try:
+        for t, step in enumerate(_steps(episode, planned, schema)):
+            for name, value in {**step.observation, **step.action}.items():
+                if features[name].codec == "jpeg" and name not in again:
+                    kept = isinstance(value, EncodedImage) and jpeg.fits(
+                        value, features[name], swapped=swapped
+                    )
+                    again |= set() if kept else {name}
+            target.record(step)
+            progress.step(episode, t + 1)
+        pictures = {
+            p.name: _encoded(p, origin, again=p.name in again) for p in planned if p.picture
+        }
+        target.finish(_info(foreign, episode, origin, pictures, settings))
+    except BaseException:
+        target.discard()
+        raise
+
+
+def picture_order(writer: DatasetWriter) -> bool:
+    """Whether the JPEG files of this dataset have red and blue exchanged."""
+    from act_data.store.hdf5 import Hdf5Writer
+
+    return isinstance(writer, Hdf5Writer)
+
+
+def _steps(
+    episode: ForeignEpisode, planned: Sequence[Planned], schema: DatasetSchema
+) -> Iterator[Timestep]:
+    count = 0
+    for t, row in enumerate(reading(episode.rows())):
+        where = f"{episode.name}, step {t}"
+        sync = row.sync or _NONE
+        yield Timestep(
+            step_type=StepType.MID if t else StepType.FIRST,
+            tick_ns=sync.tick_ns if row.sync else nominal_ns(t, schema.fps),
+            observation=_side(planned, Role.OBSERVATION, row, where),
+            action=_side(planned, Role.ACTION, row, where),
+            skew_ns=sync.skew_ns,
+            reason=sync.reason,
+            index=sync.index,
+        )
+        count += 1
+    if count != episode.length:
+        raise DataError(f"{episode.name} has {count} steps where {episode.length} are promised")
+
+
+def _side(planned: Sequence[Planned], role: Role, row: Row, where: str) -> dict[str, Value]:
+    return {p.name: value_of(p, row.values, where) for p in planned if p.role is role}
+
+
+def _codec(p: Planned, foreign: Foreign, settings: ConvertSettings, target: Target) -> Codec:
+    if not p.picture:
+        return codec_of(p.parts[0], p.dtype, foreign, target)
+    return picture_codec(p.parts[0], foreign, settings, target)
+
+
+def _encoded(p: Planned, origin: Origin, *, again: bool) -> PictureOrigin:
+    part = p.parts[0]
+    before = origin.pictures.get(part.name)
+    known = before.generations if before is not None else int(part.lossy)
+    encoding = before.encoding if before is not None else part.encoding
+    return PictureOrigin(encoding=encoding, generations=known + int(again))
+
+
+def _info(
+    foreign: Foreign,
+    episode: ForeignEpisode,
+    origin: Origin,
+    pictures: Mapping[str, PictureOrigin],
+    settings: ConvertSettings,
+) -> EpisodeInfo:
+    before = origin.info
+    task = settings.task if settings.task is not None else (before.task if before else episode.task)
+    earlier = before.imported if before else None
+    imported = ImportRecord(
+        variant=foreign.variant,
+        pictures=pictures,
+        notes=(*(earlier.notes if earlier else ()), *foreign.notes),
+        origin=(earlier.origin if earlier else None) or (before.source if before else None),
+    )
+    changes = {"source": origin.source, "task": task, "imported": imported}
+    return before.model_copy(update=changes) if before else EpisodeInfo.model_validate(changes)
+
+
+def _uid(source: SourceRecord, episode: ForeignEpisode, schema: DatasetSchema) -> str:
+    """The same job gives the same uid, so a run that was interrupted finds what it finished."""
+    job = [source.kind, source.sha256, episode.name, schema.model_dump(mode="json")]
+    return hashlib.sha256(canonical_json(job)).hexdigest()[:16]

@@ -1,0 +1,90 @@
+"""Small datasets as the original programs write them, made with their own libraries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+Dialect = Literal["plain", "compressed", "mobile", "agilex"]
+CAMERAS = ("cam_high", "cam_low", "cam_left_wrist")  # as aloha lists them: not in HDF5's order
+H, W = 32, 48
+
+
+def picture(t: int, camera: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Smooth, so that JPEG and video keep it; red, green and blue differ."""
+    y, x = np.mgrid[0:H, 0:W]
+    red, green = 4 * x + t, 20 + 3 * y + 5 * seed
+    return np.stack([red, green, np.full_like(x, 60 * camera + t)], -1).astype(np.uint8)
+
+
+def aloha_file(
+    path: Path, dialect: Dialect = "plain", steps: int = 5, *, seed: int = 0, sim: bool = False
+) -> dict[str, NDArray[Any]]:
+    """One episode as record_episodes.py (act, act-plus-plus, cobot_magic) saves it.
+
+    Returns:
+        What it holds by path in the file; pictures as they were before they were compressed.
+    """
+    rng = np.random.default_rng(seed)
+    data: dict[str, Any] = {
+        "/observations/qpos": rng.normal(size=(steps, 14)),
+        "/observations/qvel": rng.normal(size=(steps, 14)),
+        "/action": rng.normal(size=(steps, 14)),
+    }
+    if dialect != "plain":
+        data["/observations/effort"] = rng.normal(size=(steps, 14))
+    if dialect in ("mobile", "agilex"):
+        data["/base_action"] = rng.normal(size=(steps, 2))
+    for i, camera in enumerate(CAMERAS):
+        frames = np.stack([picture(t, i, seed) for t in range(steps)])
+        data[f"/observations/images/{camera}"] = frames
+        if dialect == "agilex":
+            depth = rng.integers(0, 2**16, (steps, H, W), np.uint16)
+            data[f"/observations/images_depth/{camera}"] = depth
+    compress = dialect in ("compressed", "mobile")
+    lengths = []
+    with h5py.File(path, "w", rdcc_nbytes=1024**2 * 2) as root:
+        root.attrs["sim"] = sim
+        root.attrs["compress"] = compress
+        for name, values in data.items():
+            if values.ndim == 4 and compress:
+                files = [cv2.imencode(".jpg", f, [cv2.IMWRITE_JPEG_QUALITY, 50])[1] for f in values]
+                lengths.append([len(file) for file in files])
+                padded = np.zeros((steps, max(map(len, files))), np.uint8)
+                for row, file in zip(padded, files, strict=True):
+                    row[: len(file)] = file
+                root.create_dataset(name, data=padded, chunks=(1, padded.shape[1]))
+            elif values.ndim > 2:
+                root.create_dataset(name, data=values, chunks=(1, *values.shape[1:]))
+            else:
+                root.create_dataset(name, values.shape, "f4")  # no dtype given, says the original
+                root[name][...] = values
+                data[name] = values.astype(np.float32)
+        if compress:
+            root.create_dataset("compress_len", (len(CAMERAS), steps), "f4")
+            root["/compress_len"][...] = lengths
+    return data
+
+
+def aloha_folder(
+    folder: Path, dialect: Dialect = "plain", lengths: tuple[int, ...] = (5, 3)
+) -> list[dict[str, NDArray[Any]]]:
+    """Episodes of these lengths, each with other numbers."""
+    folder.mkdir()
+    return [
+        aloha_file(folder / f"episode_{i}.hdf5", dialect, steps, seed=i)
+        for i, steps in enumerate(lengths)
+    ]
+
+
+def as_act_plus_plus_loads(path: Path, camera: str, t: int) -> NDArray[np.uint8]:
+    """What `EpisodicDataset` of act-plus-plus gives to the network for one picture."""
+    with h5py.File(path, "r") as root:
+        image = root[f"/observations/images/{camera}"][t]
+        compress = root.attrs.get("compress", False)
+    return np.asarray(cv2.imdecode(image, 1) if compress else image, np.uint8)
