@@ -106,7 +106,7 @@ def decode(data: NDArray[np.uint8], feature: Feature, out: NDArray[np.generic]) 
         except DataError as e:
             raise StoreError(f"does not decode: {e}") from e
         return
-    declared = {"zstd": _zstd_size, "blosc": _blosc_size}.get(feature.codec, len)(data)
+    declared = {"zstd": zstd_size, "blosc": blosc_size}.get(feature.codec, len)(data)
     if declared != wanted:
         raise StoreError(f"holds {declared} bytes of pixels where {wanted} are expected")
     codec = {"zstd": Zstd(), "blosc": Blosc()}.get(feature.codec)
@@ -126,14 +126,14 @@ def _blosc(feature: Feature) -> Blosc:
     return Blosc("zstd", clevel=BLOSC_LEVEL, shuffle=Blosc.BITSHUFFLE, typesize=item_bytes(feature))
 
 
-def _blosc_size(data: NDArray[np.uint8]) -> int:
+def blosc_size(data: NDArray[np.uint8]) -> int:
     """Decoded size that a blosc frame declares; -1 when it is not one (c-blosc README_HEADER)."""
     if len(data) < 16 or int.from_bytes(data[12:16].tobytes(), "little") != len(data):
         return -1
     return int.from_bytes(data[4:8].tobytes(), "little")
 
 
-def _zstd_size(data: NDArray[np.uint8]) -> int:
+def zstd_size(data: NDArray[np.uint8]) -> int:
     """Decoded size that a zstd frame declares; -1 without one (RFC 8878, section 3.1.1.1)."""
     head = data[:18].tobytes()
     if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":

@@ -6,6 +6,7 @@ open to every codec that is registered. zarr reads a missing chunk as zeros; her
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from zarr.storage import LocalStore
 
 from act_data.errors import StoreError
 from act_data.records import Feature
-from act_data.store import codecs, layout, shards
+from act_data.store import codecs, layout, shards, zarr_chains
 
 
 def read_rows(
@@ -32,6 +33,7 @@ def read_rows(
         StoreError: A chunk is missing or damaged, or the codecs are not known here.
     """
     codecs.register()
+    zarr_chains.check_names(document.get("codecs"))
     for number in layout.shards_of(first, len(out), shard_frames) if len(out) else ():
         _check_present(root, spec, document, number, shard_frames, first, first + len(out))
     try:
@@ -58,8 +60,10 @@ def _check_present(
         opened = shards.OpenShard(root, key)
     except FileNotFoundError as e:
         raise StoreError(f"file {key!r} is missing") from e
-    outer = document["codecs"][0] if isinstance(document.get("codecs"), list) else {}
+    outer = document["codecs"][0] if document["codecs"] else {}
     if not isinstance(outer, dict) or outer.get("name") != "sharding_indexed":
+        data = np.frombuffer(os.pread(opened.fd, opened.size, 0), dtype=np.uint8)
+        zarr_chains.check_chunk(data, document["codecs"], spec, shard_frames)
         return
     wanted = layout.array(spec.model_copy(update={"codec": "raw"}), shard_frames, 0)
     ours = wanted["codecs"][0]["configuration"]
@@ -70,5 +74,9 @@ def _check_present(
     rows = range(
         max(first - number * shard_frames, 0), min(stop - number * shard_frames, shard_frames)
     )
-    if (index[rows.start : rows.stop, 0] == shards.EMPTY).any():
-        raise StoreError(f"a frame of file {key!r} is missing")
+    inner = outer.get("configuration", {}).get("codecs", [])
+    for offset, size in index[rows.start : rows.stop]:
+        if offset == shards.EMPTY:
+            raise StoreError(f"a frame of file {key!r} is missing")
+        data = np.frombuffer(os.pread(opened.fd, int(size), int(offset)), dtype=np.uint8)
+        zarr_chains.check_chunk(data, inner, spec, 1)

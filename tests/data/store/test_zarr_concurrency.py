@@ -166,7 +166,7 @@ def test_no_commit_is_lost_however_processes_meet_die_and_read(processes: list[P
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=25,
+            max_examples=15,
             stateful_step_count=30,
             deadline=None,
             derandomize=True,
