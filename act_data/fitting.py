@@ -56,7 +56,8 @@ def fitting_robot(topics: Mapping[str, TopicInfo]) -> RobotSpec:
             "no robot preset fits the topics:\n"
             + "\n".join(misses)
             + f"\nIt has: {there or 'no topic at all'}",
-            hint="Say which with --robot: a preset (`act-data robots`) or an own YAML file.",
+            hint="Say which with --robot: a preset (`act-data robots`) or an own YAML file; "
+            "`act-data inspect BAG --write robot.yaml` proposes one.",
         )
     return load_robot(max(fitting, key=lambda name: fitting[name]))
 

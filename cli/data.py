@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import convert, datasets, ingest, robots
+from . import convert, datasets, ingest, inspect, robots
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -13,6 +13,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="From recorded rosbags to synchronised, versioned episodes.",
 )
+app.command()(inspect.inspect)
 app.command()(ingest.ingest)
 app.command()(convert.convert)
 app.command()(datasets.stats)

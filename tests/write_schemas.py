@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from act_data.check import Verification
 from act_data.convert import ConvertReport
 from act_data.ingest import IngestReport
+from act_data.inspect import Inspection
 from act_data.records import DatasetSchema, EpisodeRecord, StatsRecord, SyncReport, VersionRecord
 from act_data.registry import RegisteredDataset
 from act_data.report import DatasetCard
@@ -34,6 +35,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "episode": EpisodeRecord,
     "evaluation": EvaluationReport,
     "ingest-report": IngestReport,
+    "inspection": Inspection,
     "model-config": ModelConfig,
     "registered-dataset": RegisteredDataset,
     "robot": RobotFile,
