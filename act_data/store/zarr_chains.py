@@ -37,7 +37,7 @@ def check_names(codecs: Any, depth: int = 0) -> None:
         raise StoreError(f"its codecs are {str(codecs)[:100]!r}, which is no chain of codecs")
     for codec in codecs:
         name = codec.get("name") if isinstance(codec, dict) else codec
-        if name not in ALLOWED:
+        if not isinstance(name, str) or name not in ALLOWED:
             raise StoreError(
                 f"its codec {str(name)[:100]!r} is not one of those that are read here",
                 hint=f"Rewrite the array with some of: {', '.join(sorted(ALLOWED))}.",
