@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.ros2_graph import needs_ros2, own_domain
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,6 +20,14 @@ def shared_bags() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real recordings at {folder}; set ACT_TEST_BAGS to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def ros2_domain() -> Iterator[int]:
+    """A ROS 2 domain that nobody else on this machine uses, in the environment of this process."""
+    needs_ros2()
+    with own_domain() as domain:
+        yield domain
 
 
 @pytest.fixture(autouse=True)

@@ -36,6 +36,7 @@ LAYERS = [  # top first; a file may import from lower rows only, or from its own
 LEVEL = {room: len(LAYERS) - i for i, rooms in enumerate(LAYERS) for room in rooms}
 
 DOORS = {  # outside library -> the only rooms that may import it
+    "rclpy": {"act_data.sources.live.ros2"},
     "rosbags": {"act_data.sources"},
     "mcap": {"act_data.sources"},
     "lz4": {"act_data.sources"},

@@ -96,6 +96,15 @@ def message_type(channel: Channel) -> MessageType:
     return MessageType(name, _layout(store, name, channel), channel.encoding, store)
 
 
+def standard_definition(name: str) -> Definition | None:
+    """The definition of a ROS 2 type that every installation has; None for other types."""
+    store = _default(name)
+    if store is None:
+        return None
+    text, _ = store.generate_msgdef(name, ros_version=2)
+    return Definition(format="msg", text=text)
+
+
 @lru_cache(maxsize=256)  # the recordings of one robot share their definitions
 def _own(definition: Definition, name: str) -> Typestore:
     if len(definition.text) > _MAX_DEFINITION_BYTES:
