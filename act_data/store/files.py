@@ -40,7 +40,7 @@ class HashedFile:
         with writing(path, 0):
             self._file = path.open("xb", buffering=1 << 16)
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append `data`."""
         with writing(self.path, self.size + len(data)):
             self._file.write(data)
@@ -87,6 +87,14 @@ def make_folders(root: Path, folder: Path) -> None:
         sync_folder(folder.parent)
 
 
+def write_synced(path: Path, data: bytes) -> None:
+    """Make `data` the content of `path` and force it onto the disk, but not yet its name."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_whole(root: Path, key: str, data: bytes, scratch: Path) -> None:
     """Make `data` the content of the file `key` in `root`: old or new after a crash, never half.
 
@@ -97,10 +105,7 @@ def write_whole(root: Path, key: str, data: bytes, scratch: Path) -> None:
     make_folders(root, target.parent)
     with writing(target, len(data)):
         try:
-            with scratch.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            write_synced(scratch, data)
             scratch.replace(target)
         except OSError:
             remove_scratch(scratch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import numpy as np
 from numcodecs import Blosc, Zstd, blosc
@@ -64,33 +65,40 @@ def stored_dtype(feature: Feature) -> np.dtype[np.generic]:
     return np.dtype(feature.dtype).newbyteorder("<")
 
 
-def encode(value: Value, feature: Feature) -> bytes:
-    """The inner chunk of `value`, without its checksum.
+def encoder(feature: Feature) -> Callable[[Value], bytes]:
+    """What turns a step of `feature` into its row, or its inner chunk without checksum.
 
     Raises:
-        DataError: `value` does not fit the feature, or is a damaged picture file.
+        DataError: (the encoder) The value does not fit the feature, or is a damaged picture file.
     """
+    shape, dtype, stored = feature.shape, np.dtype(feature.dtype), stored_dtype(feature)
+    codec = {"zstd": Zstd(level=ZSTD_LEVEL), "blosc": _blosc(feature)}.get(feature.codec)
+
+    def checked(value: Value) -> NDArray[np.generic]:
+        array = jpeg.pixels(value)
+        if array.shape != shape or array.dtype != dtype:
+            raise _misfit(array, feature)
+        return array
+
+    def picture(value: Value) -> bytes:
+        return jpeg.stored(checked(value) if isinstance(value, np.ndarray) else value, feature)
+
+    def compressed(value: Value) -> bytes:
+        assert codec is not None
+        return bytes(codec.encode(np.ascontiguousarray(checked(value), dtype=stored)))
+
+    def plain(value: Value) -> bytes:
+        return checked(value).astype(stored, copy=False).tobytes()
+
     if feature.codec == "jpeg":
-        if isinstance(value, np.ndarray):
-            check_value(value, feature)
-        return jpeg.stored(value, feature)
-    array = jpeg.pixels(value)
-    check_value(array, feature)
-    plain = np.ascontiguousarray(array, dtype=stored_dtype(feature))
-    if feature.codec == "zstd":
-        return bytes(Zstd(level=ZSTD_LEVEL).encode(plain))
-    if feature.codec == "blosc":
-        return bytes(_blosc(feature).encode(plain))
-    return plain.tobytes()
+        return picture
+    return plain if codec is None else compressed
 
 
 def check_value(value: NDArray[np.generic], feature: Feature) -> None:
     """Whether `value` is one step of `feature`; DataError names what differs."""
     if value.shape != feature.shape or value.dtype != feature.dtype:
-        raise DataError(
-            f"array {feature.name!r} has a step of shape {value.shape} and type {value.dtype}; "
-            f"the dataset holds shape {feature.shape} and type {feature.dtype}"
-        )
+        raise _misfit(value, feature)
 
 
 def decode(data: NDArray[np.uint8], feature: Feature, out: NDArray[np.generic]) -> None:
@@ -120,6 +128,13 @@ def decode(data: NDArray[np.uint8], feature: Feature, out: NDArray[np.generic]) 
             raise StoreError(f"does not decode: {e}") from e
     if sys.byteorder == "big":
         out.byteswap(inplace=True)
+
+
+def _misfit(value: NDArray[np.generic], feature: Feature) -> DataError:
+    return DataError(
+        f"array {feature.name!r} has a step of shape {value.shape} and type {value.dtype}; "
+        f"the dataset holds shape {feature.shape} and type {feature.dtype}"
+    )
 
 
 def _blosc(feature: Feature) -> Blosc:

@@ -24,7 +24,7 @@ class EpisodeHash:
         self._digests = {f.name: hashlib.sha256() for f in features}
         self._framed = {f.name for f in features if f.codec != "none"}
 
-    def add(self, name: str, data: bytes | memoryview) -> None:
+    def add(self, name: str, data: bytes | bytearray | memoryview) -> None:
         """Feed the next row (or several whole rows), or exactly one encoded frame, of `name`."""
         digest = self._digests[name]
         if name in self._framed:

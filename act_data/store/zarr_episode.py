@@ -37,16 +37,28 @@ SYNC: dict[str, Callable[[Timestep], Value]] = {
 Shards = list[tuple[Path, FileDigest]]
 
 
-class ArrayWriter:
-    """The shards of one array of one episode. Holds no frame; the file system has them."""
+_BLOCK_BYTES = 1 << 16
 
-    def __init__(self, feature: Feature, shard_frames: int, scratch: Path, number: int) -> None:
+
+class ArrayWriter:
+    """The shards of one array of one episode. Holds no frame, and rows only up to 64 KiB.
+
+    Args:
+        content: The hash of the episode, fed with every row and frame.
+    """
+
+    def __init__(
+        self, feature: Feature, shard_frames: int, scratch: Path, number: int, content: EpisodeHash
+    ) -> None:
         self._feature = feature
         self._shard_frames = shard_frames
         self._name = scratch / f"{number:03d}"
+        self._content = content
         self._rows = 0
+        self._block = bytearray()  # rows of a few bytes, each too small to be hashed by itself
         self._file: HashedFile | None = None
         self._shard: ShardWriter | None = None
+        self.encode = frames.encoder(feature)
         self.done: Shards = []
 
     def append(self, data: bytes) -> None:
@@ -56,9 +68,12 @@ class ArrayWriter:
             if self._feature.codec != "none":
                 self._shard = ShardWriter(self._file, self._shard_frames)
         if self._shard is None:
-            self._file.write(data)
+            self._block += data
+            if len(self._block) >= _BLOCK_BYTES:
+                self._write_block(self._file)
         else:
             self._shard.append(data)
+            self._content.add(self._feature.name, data)
         self._rows += 1
         if self._rows == self._shard_frames:
             self.close()
@@ -68,6 +83,7 @@ class ArrayWriter:
         if self._file is None:
             return
         if self._shard is None:
+            self._write_block(self._file)
             # zarr wants whole chunks, whatever the array's shape
             missing = self._shard_frames - self._rows
             self._file.write(bytes(missing * frames.step_bytes(self._feature)))
@@ -76,6 +92,11 @@ class ArrayWriter:
             digest = self._shard.close()
         self.done.append((self._file.path, digest))
         self._file, self._shard, self._rows = None, None, 0
+
+    def _write_block(self, file: HashedFile) -> None:
+        block, self._block = self._block, bytearray()
+        file.write(block)
+        self._content.add(self._feature.name, block)
 
     def abandon(self) -> None:
         """Remove every file that is still in the scratch folder."""
@@ -106,7 +127,7 @@ class ZarrEpisode:
         self._length = 0
         self._hash = EpisodeHash(schema.features)
         self._arrays = [
-            (feature, ArrayWriter(feature, shard_frames, scratch, number))
+            (feature, ArrayWriter(feature, shard_frames, scratch, number, self._hash))
             for number, feature in enumerate(schema.features)
         ]
         self._expected = {f.name for f in schema.features if f.role is not Role.SYNC}
@@ -120,11 +141,10 @@ class ZarrEpisode:
         """
         self._check_open()
         # All of the step is encoded before any of it is written: an episode is never ragged.
-        encoded = [(f, array, self._encode(f, v)) for f, array, v in self._values(step)]
+        encoded = [(array, self._encode(array, v)) for array, v in self._values(step)]
         try:
-            for feature, array, data in encoded:
+            for array, data in encoded:
                 array.append(data)
-                self._hash.add(feature.name, data)
         except StoreError:
             self.discard()
             raise
@@ -164,7 +184,7 @@ class ZarrEpisode:
         if not self.open:
             raise ConflictError(f"episode {self.uid!r} is finished or discarded")
 
-    def _values(self, step: Timestep) -> list[tuple[Feature, ArrayWriter, Value]]:
+    def _values(self, step: Timestep) -> list[tuple[ArrayWriter, Value]]:
         given = {**step.observation, **step.action}
         if given.keys() != self._expected:
             missing = sorted(self._expected - given.keys())
@@ -173,7 +193,7 @@ class ZarrEpisode:
                 f"step {self._length} of episode {self.uid!r} has no array {missing} "
                 f"and too many {extra}"
             )
-        values: list[tuple[Feature, ArrayWriter, Value]] = []
+        values: list[tuple[ArrayWriter, Value]] = []
         for feature, array in self._arrays:
             if feature.role is Role.SYNC:
                 value = SYNC[feature.name](step)
@@ -182,11 +202,11 @@ class ZarrEpisode:
                 if feature.name not in side:
                     raise DataError(f"array {feature.name!r} is not part of the {feature.role}")
                 value = side[feature.name]
-            values.append((feature, array, value))
+            values.append((array, value))
         return values
 
-    def _encode(self, feature: Feature, value: Value) -> bytes:
+    def _encode(self, array: ArrayWriter, value: Value) -> bytes:
         try:
-            return frames.encode(value, feature)
+            return array.encode(value)
         except DataError as e:
             raise DataError(f"step {self._length} of episode {self.uid!r}: {e}") from e

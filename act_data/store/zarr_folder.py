@@ -16,7 +16,7 @@ from pathlib import Path
 from act_data.errors import StoreError
 from act_data.records import EpisodeRecord, Feature, FileDigest, VersionRecord
 from act_data.store import layout
-from act_data.store.files import make_folders, sync_folder, write_whole, writing
+from act_data.store.files import make_folders, sync_folder, write_synced, write_whole, writing
 from act_data.store.zarr_episode import Shards
 from act_data.store.zarr_records import RootRecord, dump, meta_chunks, read_document
 
@@ -57,9 +57,13 @@ class ZarrFolder:
         documents["zarr.json"] = layout.group(act=dump(self.record))
         with writing(self.path, 0):
             shutil.rmtree(fresh, ignore_errors=True)
-            fresh.mkdir()
+            folders = {fresh, *((fresh / key).parent for key in documents)}
+            for folder in sorted(folders):
+                folder.mkdir()
             for key, document in documents.items():
-                write_whole(fresh, key, layout.render(document), self.scratch / "document")
+                write_synced(fresh / key, layout.render(document))
+            for folder in folders:
+                sync_folder(folder)
             fresh.replace(self.path)
             sync_folder(self.path.parent)
 
