@@ -80,16 +80,19 @@ class _StreamDecoder:
     inner: _Inner
     shape: tuple[int, ...]
     _known_type: str = ""
+    _type_name: str = ""
+    _where: str = ""
 
     def __call__(self, type_: str, message: Any) -> Value | None:
-        where = f"{self.stream.topic} ({type_})"
         if type_ != self._known_type:
-            self._check_type(type_, message, where)
+            self._where = f"{self.stream.topic} ({type_})"
+            self._type_name = type_.rsplit("/", 1)[-1]
+            self._check_type(type_, message, self._where)
             self._known_type = type_
-        value = self.inner(message, type_.rsplit("/", 1)[-1], where)
-        if value is not None and self.shape and tuple(value.shape) != self.shape:
+        value = self.inner(message, self._type_name, self._where)
+        if value is not None and self.shape and value.shape != self.shape:
             raise DataError(
-                f"{where}: stream {self.stream.name!r} has shape {tuple(value.shape)}, "
+                f"{self._where}: stream {self.stream.name!r} has shape {tuple(value.shape)}, "
                 f"declared is {self.shape}",
                 hint="Correct the shape in the preset, or leave it out.",
             )

@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from act_data.decode.image import millimetres, raw_bytes
 from act_data.decode.jpeg_header import jpeg_header
 from act_data.errors import DataError
 from act_data.types import EncodedImage, Value
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MAX_PIXELS = 1 << 26  # 8192 x 8192: no robot's camera is larger, a decompression bomb is
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -80,7 +82,9 @@ def _png_size(data: bytes, where: str) -> tuple[int, int]:
     return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
 
 
-def _open(data: bytes, size: tuple[int, int], where: str) -> Image.Image:
+def _open(data: bytes, size: tuple[int, int], where: str) -> Image:
+    from PIL import Image  # 30 ms that recordings of raw pictures need not pay
+
     height, width = size
     if height * width > MAX_PIXELS:
         raise DataError(

@@ -33,7 +33,10 @@ class JointDecoder:
         """
         listed = list(message.name)
         values = np.asarray(getattr(message, self._field), dtype=np.float64)
-        self._check_lengths(message, listed, where)
+        count = len(listed)
+        lengths = len(message.position), len(message.velocity), len(message.effort)
+        if not count or lengths != (count, count, count):
+            self._check_lengths(message, listed, where)
         if listed and listed != self._listed:
             self._places = self._find(listed, where)
             self._listed = listed

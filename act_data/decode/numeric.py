@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,6 +16,9 @@ from act_data.types import FIELD_PATH, StreamKind
 
 Step = str | int | slice
 _STEP = re.compile(r"([A-Za-z]\w*)|\[(\d+)\]|\[(\d*):(\d*)\]", re.ASCII)
+_NUMBERS = (bool, np.bool_, int, float, np.integer, np.floating)
+_SEQUENCES = (np.ndarray, list, tuple)
+_PLAIN = (*_SEQUENCES, np.generic, numbers.Number, str, bytes)
 _INNER = {StreamKind.TWIST: "twist", StreamKind.WRENCH: "wrench"}  # of the stamped message
 _RANGES = {"LaserScan": "ranges", "Range": "range"}
 
@@ -100,6 +104,9 @@ def _follow(message: Any, path_steps: tuple[Step, ...], path: str, where: str) -
     value = message
     for step in path_steps:
         if isinstance(step, str):
+            if step in _declared(value):
+                value = getattr(value, step)
+                continue
             fields = _fields(value)
             if step not in fields:
                 close = get_close_matches(step, fields, n=1)
@@ -108,7 +115,7 @@ def _follow(message: Any, path_steps: tuple[Step, ...], path: str, where: str) -
                 raise DataError(f"{where}: no {step!r} in field {path!r}", hint=meant + has)
             value = getattr(value, step)
             continue
-        if not isinstance(value, np.ndarray | list | tuple):
+        if not isinstance(value, _SEQUENCES):
             raise DataError(f"{where}: field {path!r} indexes a {type(value).__name__}")
         end = step if isinstance(step, int) else (step.stop or 1) - 1
         if end >= len(value):
@@ -117,21 +124,27 @@ def _follow(message: Any, path_steps: tuple[Step, ...], path: str, where: str) -
     return value
 
 
+def _declared(message: Any) -> Mapping[str, Any]:
+    """The fields of a message class, hidden ones included; empty for what is no such object."""
+    fields: Mapping[str, Any] = getattr(message, "__dataclass_fields__", {})
+    return fields
+
+
 def _fields(message: Any) -> tuple[str, ...]:
     """The fields of a message object; nothing else of it can be reached by a path."""
-    if isinstance(message, np.ndarray | np.generic | numbers.Number | str | bytes | list | tuple):
+    if isinstance(message, _PLAIN):
         return ()
-    names = getattr(message, "__dataclass_fields__", None) or vars(message)
+    names = _declared(message) or vars(message)
     return tuple(name for name in names if not name.startswith("_"))
 
 
 def _numbers(value: Any, path: str, where: str) -> float | NDArray[np.float64]:
-    if isinstance(value, bool | np.bool_ | int | float | np.integer | np.floating):
+    if isinstance(value, _NUMBERS):
         return float(value)
     fields = _fields(value)
     if {"x", "y", "z"} <= set(fields):
         return np.array([float(getattr(value, axis)) for axis in "xyzw" if axis in fields])
-    if isinstance(value, np.ndarray | list | tuple):
+    if isinstance(value, _SEQUENCES):
         array = np.asarray(value)
         if not array.size:
             return np.empty(0)

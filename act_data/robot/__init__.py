@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -64,7 +65,7 @@ def load_robot(name_or_file: str | Path) -> RobotSpec:
     """
     presets = preset_names()
     if isinstance(name_or_file, str) and name_or_file in presets:
-        return parse_robot(f"{name_or_file}.yaml", _preset_file(name_or_file).read_bytes())
+        return _preset(name_or_file)
     path = Path(name_or_file)
     if not path.is_file():
         if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
@@ -82,6 +83,11 @@ def load_robot(name_or_file: str | Path) -> RobotSpec:
     except OSError as e:
         raise InputError(f"{path}: cannot be read: {e.strerror}") from None
     return parse_robot(str(path), data)
+
+
+@cache
+def _preset(name: str) -> RobotSpec:
+    return parse_robot(f"{name}.yaml", _preset_file(name).read_bytes())
 
 
 def _preset_file(name: str) -> Traversable:
