@@ -290,13 +290,17 @@ def _load(
     features: Sequence[Feature],
     valid: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
-    """(rows, D) of `features` side by side; a valid row must be finite."""
-    loaded = []
-    for feature in features:
-        parts = [reader.read(feature.name, e).astype(np.float32) for e in episodes]
-        start = 0
-        for episode, part in zip(episodes, parts, strict=True):
-            bad = ~np.isfinite(part).all(axis=1) & valid[start : start + len(part)]
+    """(rows, D) of `features` side by side, in one piece; a valid row must be finite."""
+    width = sum(feature.shape[0] for feature in features)
+    loaded = np.empty((len(valid), width), dtype=np.float32)
+    start = 0
+    for episode in episodes:
+        stop = start + reader.episodes[episode].length
+        column = 0
+        for feature in features:
+            part = loaded[start:stop, column : column + feature.shape[0]]
+            part[...] = reader.read(feature.name, episode)
+            bad = ~np.isfinite(part).all(axis=1) & valid[start:stop]
             if bad.any():
                 row = int(bad.argmax())
                 raise DataError(
@@ -304,26 +308,27 @@ def _load(
                     f"{part[row].tolist()!r} at row {row}",
                     hint="Leave the episode out, or ingest it again with invalid rows masked.",
                 )
-            start += len(part)
-        loaded.append(np.concatenate(parts))
-    return np.concatenate(loaded, axis=1)
+            column += feature.shape[0]
+        start = stop
+    return loaded
 
 
 def _hold(
     values: NDArray[np.float32], valid: NDArray[np.bool_], offsets: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """`values` with each invalid row replaced by the last valid one of its episode.
+    """`values` with each invalid row replaced by the last valid one of its episode, in place.
 
     Rows before the first valid one take that; an episode without any becomes zeros. Padding is in
     no loss, but it passes through the normalisation and must not be NaN there.
     """
-    held = np.zeros_like(values)
     for start, stop in itertools.pairwise(offsets):
         good = np.flatnonzero(valid[start:stop])
-        if len(good):
+        if len(good) == 0:
+            values[start:stop] = 0
+        elif len(good) < stop - start:
             source = np.searchsorted(good, np.arange(stop - start), side="right") - 1
-            held[start:stop] = values[start:stop][good[np.maximum(source, 0)]]
-    return held
+            values[start:stop] = values[start:stop][good[np.maximum(source, 0)]]
+    return values
 
 
 def _any_ahead(
