@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
 from act_data.errors import DataError, NotFoundError
 from act_data.records import SourceRecord
+from act_data.sources.chunk_room import ChunkRoom
 from act_data.sources.recording import Recording, open_storage, readable
 from act_data.sources.rosbag_metadata import read_promise
-from act_data.sources.storage import Channel, Storage, damage, merged
+from act_data.sources.storage import RECORD_AGAIN, Channel, Storage, damage, merged
 from act_data.sources.topic_types import TopicTypes
 from act_data.types import NS_PER_S, RawMessage, TopicInfo
 
@@ -48,9 +50,11 @@ class BagSource:
                 hint="Copy the missing files, or delete metadata.yaml to use what is there.",
             )
         with ExitStack() as stack:
+            room = ChunkRoom()
+            stack.callback(room.close)
             self._storages: list[Storage] = []
             for file in recording.files:
-                storage = open_storage(file, recording.kind)
+                storage = open_storage(file, recording.kind, room)
                 stack.callback(storage.close)
                 self._storages.append(storage)
             self._close = stack.pop_all()
@@ -103,12 +107,9 @@ class BagSource:
     def _deliver(self, wanted: frozenset[str]) -> Iterator[RawMessage]:
         delivered = dict.fromkeys(sorted(wanted), 0)
         last_ns = 0
-        parts = [
-            (storage.span_ns[0], partial(storage.messages, wanted))
-            for storage in self._storages
-            if storage.span_ns
-        ]
-        for recv_ns, topic, channel, data in merged(parts):
+        filled = [storage for storage in self._storages if storage.span_ns]
+        starts = np.array([max(0, s.span_ns[0]) for s in filled if s.span_ns], np.uint64)
+        for recv_ns, topic, channel, load in merged(starts, lambda i: filled[i].messages(wanted)):
             if not last_ns <= recv_ns <= _LAST_NS:
                 raise DataError(
                     f"{self.name}: a message of {topic!r} was received at {recv_ns} ns after one "
@@ -116,8 +117,16 @@ class BagSource:
                     hint="Rebuild the index with `rosbag reindex` or `ros2 bag reindex`.",
                 )
             last_ns = recv_ns
+            try:
+                payload = load()
+            except (OSError, ValueError) as e:
+                raise DataError(
+                    f"{self.name}: the message of {topic!r} received at {recv_ns} ns cannot be "
+                    f"read: {e}",
+                    hint=RECORD_AGAIN[self._recording.kind],
+                ) from e
             delivered[topic] += 1
-            yield self._types.raw(recv_ns, channel, data)
+            yield self._types.raw(recv_ns, channel, payload)
         lost = [
             f"{topic}: {count} of {self._topics[topic].count}"
             for topic, count in delivered.items()
@@ -133,14 +142,17 @@ class BagSource:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is odd about what was read so far, in sentences for people."""
+        found: list[str] = []
+        if nameless := sum(storage.nameless for storage in self._storages):
+            found.append(f"{nameless} messages are of topics that the recording does not name")
         back_ns = max((storage.back_ns() for storage in self._storages), default=0)
-        if back_ns < NS_PER_S:
-            return ()
-        return (
-            f"receive times go back by up to {back_ns / NS_PER_S:.2f} s within the file: either "
-            "the recorder's clock was set back, and messages of two times lie between each other, "
-            "or a tool has written the file out of order",
-        )
+        if back_ns >= NS_PER_S:
+            found.append(
+                f"receive times go back by up to {back_ns / NS_PER_S:.2f} s within the file: "
+                "either the recorder's clock was set back, and messages of two times lie between "
+                "each other, or a tool has written the file out of order"
+            )
+        return tuple(found)
 
     @property
     def compressions(self) -> tuple[str, ...]:

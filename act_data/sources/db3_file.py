@@ -8,20 +8,31 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import apsw
 
 from act_data.errors import DataError
+from act_data.sources.bounds import MAX_CHANNELS, MAX_MESSAGE_BYTES
+from act_data.sources.chunk_room import ChunkRoom
 from act_data.sources.storage import (
-    MAX_MESSAGE_BYTES,
+    RECORD_AGAIN,
     Channel,
     Definition,
     Item,
+    Texts,
     check_magic,
     damage,
 )
+
+# A database may declare a million tables. SQLite counts about half of what it takes.
+apsw.hard_heap_limit(96 * 2**20)
+
+_ABOUT = ("serialization_format", "offered_qos_profiles", "type_description_hash")
+_TABLE_PAGES = (b"\x05", b"\x0d")
+_LARGE_BYTES = 2**20
 
 
 class Db3File:
@@ -29,9 +40,10 @@ class Db3File:
 
     compressions = ("none",)  # the format has none; rosbag2 compresses whole files or messages
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, room: ChunkRoom) -> None:
         self.path = path
         self._read: tuple[int, ...] = ()
+        self._calls = 0
         self._back_ns: int | None = None
         check_magic(path, "db3")
         for suffix in ("-wal", "-journal"):
@@ -40,7 +52,7 @@ class Db3File:
                 raise DataError(
                     f"{path} is not complete without {ahead.name}: the recorder still runs or was "
                     "killed",
-                    hint=f"Stop the recorder, then run: sqlite3 {path.name} 'PRAGMA user_version;'",
+                    hint="Stop the recorder. " + RECORD_AGAIN["db3"],
                 )
         with damage(path, "db3", apsw.Error):
             _refuse_cut(path)
@@ -65,22 +77,32 @@ class Db3File:
         """
         channels = {c.id: c for c in self.channels if c.topic in topics}
         self._read, self._back_ns = tuple(channels), None
+        if not channels:
+            return
+        # One function for each call: two may be read at once, and a WHEN for each of thousands
+        # of topics would be looked through for every row.
+        ranks = {topic: rank for rank, topic in enumerate(sorted(topics))}
+        of_topic = {id_: ranks[channel.topic] for id_, channel in channels.items()}
+        self._calls += 1
+        rank = f"rank_{self._calls}"
+
+        def rank_of(*topic: Any) -> int:
+            return of_topic[topic[0]]
+
+        self._database.create_scalar_function(rank, rank_of, 1, deterministic=True)
         query = (
             "SELECT id, topic_id, timestamp, length(data) FROM messages WHERE topic_id IN "
-            f"({','.join('?' * len(channels))}) ORDER BY timestamp, id"
+            f"({','.join(map(str, channels))}) ORDER BY timestamp, {rank}(topic_id), id"
         )
         with damage(self.path, "db3", apsw.Error):
-            rows = self._rows(query, tuple(channels))
-            for recv_ns, together in _equal_times(rows):
-                for row, topic_id, size in sorted(
-                    together, key=lambda r: (channels[r[1]].topic, r[0])
-                ):
-                    channel = channels[topic_id]
-                    if size > MAX_MESSAGE_BYTES:
-                        raise ValueError(f"a message of {channel.topic!r} has {size} bytes")
-                    ((data,),) = self._rows("SELECT data FROM messages WHERE id = ?", (row,))
-                    payload = bytes(data)
-                    yield recv_ns, channel.topic, channel, payload
+            for row, topic_id, recv_ns, size in self._rows(query):
+                channel = channels[topic_id]
+                if size > MAX_MESSAGE_BYTES:
+                    raise ValueError(
+                        f"message {row} of {channel.topic!r} has {size} bytes, more than "
+                        f"{MAX_MESSAGE_BYTES}"
+                    )
+                yield recv_ns, channel.topic, channel, partial(self._payload, row, size)
 
     def back_ns(self) -> int:
         """The largest step back of receive times in the file, of the topics that were read."""
@@ -99,62 +121,88 @@ class Db3File:
         """Release the file."""
         self._database.close()
 
+    def _payload(self, row: int, size: int) -> bytes:
+        with damage(self.path, "db3", apsw.Error):
+            if size > _LARGE_BYTES:  # a query would hold it twice
+                with self._database.blob_open("main", "messages", "data", row, False) as blob:
+                    return blob.read()
+            ((data,),) = self._rows("SELECT data FROM messages WHERE id = ?", (row,))
+            return data if isinstance(data, bytes) else str(data).encode()
+
     def _rows(self, query: str, values: tuple[int, ...] = ()) -> Iterator[tuple[Any, ...]]:
         return self._database.execute(query, values)
 
     def _read_topics(self) -> tuple[Channel, ...]:
-        tables = {name for (name,) in self._rows("SELECT name FROM sqlite_master")}
-        if not {"topics", "messages"} <= tables:
+        """The topics, their definitions, and how many messages each has."""
+        # A view or a computed column would run whatever its author wanted.
+        tables = dict(self._rows("SELECT name, type FROM sqlite_master WHERE type != 'index'"))
+        if tables.get("topics") != "table" or tables.get("messages") != "table":
             raise ValueError("it is a database without the tables of a recording")
+        for table in ("topics", "messages"):
+            for _, column, *_, hidden in self._rows(f"PRAGMA table_xinfo({table})"):
+                if hidden:
+                    raise ValueError(f"column {column!r} of {table!r} is computed")
+        texts = Texts()
         definitions: dict[str, Definition] = {}
-        if "message_definitions" in tables:  # Iron and later
+        if tables.get("message_definitions") == "table":  # Iron and later
             found = self._rows(
                 "SELECT topic_type, encoding, CAST(encoded_message_definition AS BLOB) "
-                "FROM message_definitions"
+                "FROM message_definitions WHERE length(encoded_message_definition) > 0"
             )
-            for type_, encoding, text in found:
-                if text and encoding in ("ros2msg", "ros2idl"):
+            for type_, encoding, data in found:
+                if encoding in ("ros2msg", "ros2idl"):
                     form: Literal["msg", "idl"] = "msg" if encoding == "ros2msg" else "idl"
-                    definitions[type_] = Definition(
-                        format=form, text=bytes(text).decode("utf-8", "replace")
-                    )
-        counts = dict(self._rows("SELECT topic_id, count(*) FROM messages GROUP BY topic_id"))
-        return tuple(
-            Channel(
-                id=id_,
-                topic=name,
-                type=type_,
-                # The storage's own word for the encoding is not trusted (recordings with a
-                # wrong one exist): rosbag2 writes CDR, and decoding checks it.
-                encoding="cdr",
-                definition=definitions.get(type_),
-                count=counts.get(id_, 0),
+                    definitions[texts.text(type_)] = texts.definition(form, data)
+        columns = [row[1] for row in self._rows("PRAGMA table_xinfo(topics)")]
+        about = [c for c in _ABOUT if c in columns]
+        ((topics,),) = self._rows("SELECT count(*) FROM topics")
+        if topics > MAX_CHANNELS:
+            raise ValueError(f"it has {topics} topics, more than {MAX_CHANNELS}")
+        counts = dict(
+            self._rows(
+                "SELECT topic_id, count(*) FROM messages WHERE topic_id IN (SELECT id FROM topics) "
+                "GROUP BY topic_id"
             )
-            for id_, name, type_ in self._rows("SELECT id, name, type FROM topics ORDER BY id")
         )
+        ((messages,),) = self._rows("SELECT count(*) FROM messages")
+        self.nameless = int(messages) - sum(counts.values())
+        channels: list[Channel] = []
+        for id_, name, type_, *others in self._rows(
+            f"SELECT {', '.join(('id', 'name', 'type', *about))} FROM topics ORDER BY id"
+        ):
+            if not (isinstance(id_, int) and isinstance(name, str) and isinstance(type_, str)):
+                raise ValueError(f"topic {name!r} has id {id_!r} and type {type_!r}")
+            channels.append(
+                Channel(
+                    id=id_,
+                    topic=texts.text(name),
+                    type=texts.text(type_),
+                    # The storage's own word for the encoding is not trusted (recordings with a
+                    # wrong one exist): rosbag2 writes CDR, and decoding checks it.
+                    encoding="cdr",
+                    definition=definitions.get(type_),
+                    count=counts.get(id_, 0),
+                    about=texts.about({k: str(v) for k, v in zip(about, others, strict=True)}),
+                )
+            )
+        return tuple(channels)
 
 
 def _refuse_cut(path: Path) -> None:
-    """SQLite itself notices missing pages only where a query happens to need one."""
+    """SQLite itself notices missing pages only where a query happens to need one.
+
+    A recorder that is killed within a transaction leaves pages that the header does not count.
+    """
     with path.open("rb") as file:
         header = file.read(100)
-    page, pages = struct.unpack(">H10xI", header[16:32])
-    promised = (65536 if page == 1 else page) * pages
-    if header[24:28] == header[92:96] and path.stat().st_size < promised:
-        raise ValueError(f"it has {path.stat().st_size} of {promised} bytes")
-
-
-def _equal_times(
-    rows: Iterator[tuple[Any, ...]],
-) -> Iterator[tuple[int, list[tuple[int, int, int]]]]:
-    """Rows of one receive time together, each as (row, topic id, payload size)."""
-    together: list[tuple[int, int, int]] = []
-    time_ns = 0
-    for row, topic_id, recv_ns, size in rows:
-        if together and recv_ns != time_ns:
-            yield time_ns, together
-            together = []
-        time_ns = recv_ns
-        together.append((row, topic_id, size))
-    if together:
-        yield time_ns, together
+        page, pages = struct.unpack(">H10xI", header[16:32])
+        page = 65536 if page == 1 else page
+        size = file.seek(0, 2)
+        if header[24:28] != header[92:96]:  # an old SQLite wrote it, which does not count pages
+            return
+        if size < page * pages:
+            raise ValueError(f"it has {size} of {page * pages} bytes")
+        for place in range(page * pages, size, page):
+            file.seek(place)
+            if file.read(1) in _TABLE_PAGES:
+                raise ValueError(f"it has {size} bytes, and its header knows of {page * pages}")

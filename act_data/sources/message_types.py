@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from rosbags.interfaces import Nodetype
@@ -24,8 +24,14 @@ from rosbags.typesys import (
 from rosbags.typesys.store import Typestore
 
 from act_data.errors import DataError
+from act_data.sources.bounds import (
+    MAX_COMPILED_FIELDS,
+    MAX_DEFINITION_BYTES,
+    MAX_FIELDS,
+    MAX_MESSAGE_BYTES,
+)
 from act_data.sources.stamps import HeaderLayout
-from act_data.sources.storage import DAMAGE, MAX_MESSAGE_BYTES, Channel, Definition
+from act_data.sources.storage import DAMAGE, Channel, Definition
 
 # Recordings without definitions are from Humble or older; what Humble lacks may be in a later one.
 _DEFAULTS = (Stores.ROS2_HUMBLE, Stores.ROS2_JAZZY)
@@ -33,7 +39,7 @@ _DEFAULTS = (Stores.ROS2_HUMBLE, Stores.ROS2_JAZZY)
 _UNFIT: tuple[type[Exception], ...] = (SerdeError, TypesysError, *DAMAGE)
 _UNREADABLE: tuple[type[Exception], ...] = (SyntaxError, *_UNFIT)
 
-_MAX_DEFINITION_BYTES = 2**20
+_TYPE_LINES = 8  # what a type costs without fields, in the measure of fields
 _TYPE_NAME = re.compile(r"[A-Za-z]\w*(/[A-Za-z]\w*)+", re.ASCII)
 _FIELD_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _IDL_INCLUDE = re.compile(r"^[ \t]*#.*$", re.MULTILINE)  # rosbags' grammar has no preprocessor
@@ -42,11 +48,15 @@ _IDL_PART = re.compile(r"^={80}\nIDL: .*\n", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class MessageType:
-    """A type that payloads of one topic can be decoded with."""
+    """A type that payloads of one topic can be decoded with.
+
+    Attributes:
+        size: Fields that were compiled for it, a measure of the memory that it takes.
+    """
 
     name: str
-    layout: HeaderLayout | None
     encoding: str
+    size: int
     _store: Typestore
 
     def deserialize(self, payload: bytes | memoryview) -> Any:
@@ -77,7 +87,7 @@ def message_type(channel: Channel) -> MessageType:
             hint="Record the topic with rosbag or rosbag2, or leave it out of the robot.",
         )
     if channel.definition is None:
-        store, name = _default(channel.type), channel.type
+        store, size, name = _default(channel.type), 0, channel.type
         if store is None:
             raise DataError(
                 f"{what}, which the recording does not define and which is no standard type",
@@ -86,14 +96,14 @@ def message_type(channel: Channel) -> MessageType:
     else:
         name = channel.type
         try:
-            store = _own(channel.definition, name)
+            store, size = _known.store(channel.definition, name)
         except _UNREADABLE as e:
             detail = " ".join(str(e).split())[:160]
             raise DataError(
                 f"{what}, whose definition in the recording is not readable: {detail}",
                 hint="Check the message package on the robot, or leave the topic out.",
             ) from e
-    return MessageType(name, _layout(store, name, channel), channel.encoding, store)
+    return MessageType(name, channel.encoding, size, store)
 
 
 def standard_definition(name: str) -> Definition | None:
@@ -105,10 +115,69 @@ def standard_definition(name: str) -> Definition | None:
     return Definition(format="msg", text=text)
 
 
-@lru_cache(maxsize=256)  # the recordings of one robot share their definitions
-def _own(definition: Definition, name: str) -> Typestore:
-    if len(definition.text) > _MAX_DEFINITION_BYTES:
-        raise ValueError(f"it has {len(definition.text)} bytes")
+def header_layout(channel: Channel) -> HeaderLayout | None:
+    """How the header is laid out with which a channel's messages begin.
+
+    None where they begin with something else, or nobody knows; nothing is compiled to find out.
+    """
+    if channel.encoding is None:
+        return None
+    if channel.definition is None:
+        store = _default(channel.type)
+        types = {} if store is None else store.fielddefs
+    else:
+        try:
+            types = _parsed(channel.definition, channel.type)
+        except _UNREADABLE:
+            return None
+    header = "std_msgs/msg/Header"
+    _, fields = types.get(channel.type, ((), ()))
+    if not fields or fields[0][1] != (Nodetype.NAME, header) or header not in types:
+        return None
+    names = [name for name, _ in types[header][1]]
+    if names not in (["seq", "stamp", "frame_id"], ["stamp", "frame_id"]):
+        return None
+    return HeaderLayout(channel.encoding, names[0] == "seq")
+
+
+class _Known:
+    """Types that were compiled; the recordings of one robot share them."""
+
+    def __init__(self) -> None:
+        self._stores: dict[tuple[Definition, str], tuple[Typestore, int]] = {}
+        self._size = 0
+
+    def store(self, definition: Definition, name: str) -> tuple[Typestore, int]:
+        """The typestore that a definition makes, and its size; what `_own` raises."""
+        found = self._stores.get((definition, name))
+        if found is None:
+            found = _own(definition, name)
+            if self._size + found[1] > MAX_COMPILED_FIELDS:
+                self._stores.clear()
+                self._size = 0
+            self._stores[definition, name] = found
+            self._size += found[1]
+        return found
+
+
+_known = _Known()
+
+
+def _own(definition: Definition, name: str) -> tuple[Typestore, int]:
+    types = _parsed(definition, name)
+    size = _checked_size(types)
+    store = Typestore(max_sequence_length=MAX_MESSAGE_BYTES)
+    for known, fields in get_typestore(Stores.EMPTY).fielddefs.items():
+        types.setdefault(known, fields)
+    store.register(types)
+    store.get_msgdef(name)
+    return store, size
+
+
+def _parsed(definition: Definition, name: str) -> Typesdict:
+    """The types that a definition declares, `name` among them."""
+    if len(definition.text) > MAX_DEFINITION_BYTES:
+        raise ValueError(f"it has more than {MAX_DEFINITION_BYTES} bytes")
     types: Typesdict = {}
     if definition.format == "msg":
         types.update(get_types_from_msg(definition.text, name))
@@ -119,12 +188,7 @@ def _own(definition: Definition, name: str) -> Typestore:
     if name not in types:
         raise ValueError("it defines other types only")
     _check_names(types)
-    store = Typestore(max_sequence_length=MAX_MESSAGE_BYTES)
-    for known, fields in get_typestore(Stores.EMPTY).fielddefs.items():
-        types.setdefault(known, fields)
-    store.register(types)
-    store.get_msgdef(name)
-    return store
+    return types
 
 
 def _check_names(types: Typesdict) -> None:
@@ -135,6 +199,21 @@ def _check_names(types: Typesdict) -> None:
             raise ValueError(f"{name!r} or one of its fields is not a plain name")
 
 
+def _checked_size(types: Typesdict) -> int:
+    """rosbags writes a line of code for each field, and for each element of a fixed array."""
+    lines = _TYPE_LINES
+    for constants, fields in types.values():
+        lines += len(constants) + len(fields)
+        for _, (node, inner) in fields:
+            if node == Nodetype.ARRAY and (
+                inner[0][0] == Nodetype.NAME or inner[0][1][0] == "string"
+            ):
+                lines += int(inner[1])
+    if lines > MAX_FIELDS:
+        raise ValueError(f"it has {lines} fields and elements, more than {MAX_FIELDS}")
+    return lines
+
+
 @cache
 def _default_store(version: Stores) -> Typestore:
     return get_typestore(version)
@@ -143,16 +222,3 @@ def _default_store(version: Stores) -> Typestore:
 def _default(name: str) -> Typestore | None:
     stores = (_default_store(version) for version in _DEFAULTS)
     return next((store for store in stores if name in store.fielddefs), None)
-
-
-def _layout(store: Typestore, name: str, channel: Channel) -> HeaderLayout | None:
-    fields = store.fielddefs[name][1]
-    if not fields or fields[0][1] != (Nodetype.NAME, "std_msgs/msg/Header"):
-        return None
-    header = [n for n, _ in store.fielddefs["std_msgs/msg/Header"][1]]
-    if channel.encoding is None or header not in (
-        ["seq", "stamp", "frame_id"],
-        ["stamp", "frame_id"],
-    ):
-        return None
-    return HeaderLayout(channel.encoding, header[0] == "seq")

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from act_data.errors import DataError, NotFoundError
+from act_data.sources.chunk_room import ChunkRoom
 from act_data.sources.rosbag_metadata import read_promise
 from act_data.sources.storage import MAGIC, Kind, Storage
 from act_data.types import NS_PER_MS
@@ -82,7 +83,7 @@ def readable(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def open_storage(path: Path, kind: Kind) -> Storage:
+def open_storage(path: Path, kind: Kind, room: ChunkRoom) -> Storage:
     """The opened storage file.
 
     Raises:
@@ -91,14 +92,14 @@ def open_storage(path: Path, kind: Kind) -> Storage:
     if kind == "ros1":
         from act_data.sources.ros1_file import Ros1File
 
-        return Ros1File(path)
+        return Ros1File(path, room)
     if kind == "db3":
         from act_data.sources.db3_file import Db3File
 
-        return Db3File(path)
+        return Db3File(path, room)
     from act_data.sources.mcap_file import McapFile
 
-    return McapFile(path)
+    return McapFile(path, room)
 
 
 def _sniffed(path: Path) -> Kind | None:
@@ -236,7 +237,7 @@ def _runs(members: list[tuple[int, Path]], kind: Kind, by_name: bool) -> Iterato
 
 def _span_ns(file: Path, kind: Kind) -> tuple[int, int] | None:
     """First and last receive time; None for a split without data, whatever nodes logged."""
-    storage = open_storage(file, kind)
+    storage = open_storage(file, kind, ChunkRoom())
     storage.close()
     filled = {c.topic for c in storage.channels if c.count}
     return storage.span_ns if filled - _CHATTER else None

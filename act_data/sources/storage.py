@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import heapq
 import struct
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
 from act_data.errors import ActError, DataError
+from act_data.sources.bounds import MAX_DEFINITION_BYTES, MAX_TEXT_BYTES
 
 Kind = Literal["ros1", "db3", "mcap"]
 Encoding = Literal["ros1", "cdr"]
-
-MAX_MESSAGE_BYTES = 256 * 2**20
-MAX_CHUNK_BYTES = 2**30
 
 MAGIC: dict[Kind, bytes] = {
     "ros1": b"#ROSBAG V2.0\n",
@@ -58,6 +58,38 @@ class Definition:
     text: str
 
 
+class Texts:
+    """The names and definitions that one file carries: equal ones are held once, all are bounded.
+
+    Every method raises ValueError when together they are longer than those of any recording.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, str] = {}
+        self._bytes = 0
+
+    def text(self, text: str) -> str:
+        """`text`, held once."""
+        known = self._held.get(text)
+        if known is not None:
+            return known
+        self._bytes += len(text) + 64
+        if self._bytes > MAX_TEXT_BYTES:
+            raise ValueError(f"its names and definitions have more than {MAX_TEXT_BYTES} bytes")
+        self._held[text] = text
+        return text
+
+    def definition(self, form: Literal["msg", "idl"], data: bytes) -> Definition:
+        """The definition; one that is too long keeps its beginning, and cannot be decoded by."""
+        # Comments are in whatever encoding their author had.
+        text = data[: MAX_DEFINITION_BYTES + 1].decode("utf-8", "replace")
+        return Definition(format=form, text=self.text(text))
+
+    def about(self, values: Mapping[str, str]) -> Mapping[str, str]:
+        """What a file says about a publisher."""
+        return {self.text(name): self.text(value) for name, value in values.items()}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
     """One publisher's share of a topic in one file.
@@ -68,6 +100,7 @@ class Channel:
         encoding: How payloads are serialised; None for what is not a ROS message (JSON, ...).
         definition: None where the recording carries no definition.
         count: Messages that the file's index promises.
+        about: What else the file says of the publisher: QoS, node, latching, ...
     """
 
     id: int
@@ -76,9 +109,12 @@ class Channel:
     encoding: Encoding | None
     definition: Definition | None
     count: int
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
-Item = tuple[int, str, Channel, bytes | memoryview]  # recv_ns, topic, channel, payload
+# recv_ns, topic, channel, and what gives the payload as long as the next item was not asked for:
+# a merge holds one item of everything that is open, and only one payload.
+Item = tuple[int, str, Channel, Callable[[], bytes | memoryview]]
 
 
 class Storage(Protocol):
@@ -95,6 +131,10 @@ class Storage(Protocol):
     @property
     def span_ns(self) -> tuple[int, int] | None:
         """Receive times of the first and the last message; None without messages."""
+
+    @property
+    def nameless(self) -> int:
+        """Messages of channels that the file does not name: nobody can ask for them."""
 
     @property
     def compressions(self) -> Collection[str]:
@@ -138,6 +178,16 @@ def check_magic(path: Path, kind: Kind) -> None:
 
 
 @contextmanager
+def chunk_at(offset: int) -> Iterator[None]:
+    """Say of whatever is wrong with a chunk where it lies."""
+    try:
+        yield
+    except DAMAGE as e:
+        detail = " ".join(str(e).split())[:200] or type(e).__name__
+        raise ValueError(f"in the chunk at byte {offset}: {detail}") from e
+
+
+@contextmanager
 def damage(path: Path, kind: Kind, *errors: type[Exception]) -> Iterator[None]:
     """Turn whatever a reader raises on a damaged file into a DataError that names the file."""
     try:
@@ -156,21 +206,28 @@ def damage(path: Path, kind: Kind, *errors: type[Exception]) -> Iterator[None]:
         ) from e
 
 
-def merged(parts: Sequence[tuple[int, Callable[[], Iterator[Item]]]]) -> Iterator[Item]:
+def merged(
+    starts: NDArray[np.uint64], open_part: Callable[[int], Iterator[Item]]
+) -> Iterator[Item]:
     """The items of all parts ordered by (recv_ns, topic), then by the order of the parts.
 
     A part is opened when its first time is reached and dropped when it is exhausted, so that
     memory holds only the parts that overlap.
 
     Args:
-        parts: First receive time of the part, and what opens it.
+        starts: First receive time of each part.
+        open_part: Gives the items of a part by its number.
     """
-    waiting = sorted(range(len(parts)), key=lambda i: parts[i][0], reverse=True)
+    waiting = np.argsort(starts, kind="stable")
     heap: list[tuple[int, str, int, Item, Iterator[Item]]] = []
-    while heap or waiting:
-        while waiting and (not heap or parts[waiting[-1]][0] <= heap[0][0]):
-            number = waiting.pop()
-            items = parts[number][1]()
+    opened = 0
+    while heap or opened < len(waiting):
+        while opened < len(waiting):
+            number = int(waiting[opened])
+            if heap and int(starts[number]) > heap[0][0]:
+                break
+            opened += 1
+            items = open_part(number)
             first = next(items, None)
             if first is not None:
                 heapq.heappush(heap, (first[0], first[1], number, first, items))
@@ -183,15 +240,3 @@ def merged(parts: Sequence[tuple[int, Callable[[], Iterator[Item]]]]) -> Iterato
             heapq.heappop(heap)
         else:
             heapq.heapreplace(heap, (following[0], following[1], number, following, items))
-
-
-def inflate_zstd(data: bytes | memoryview, limit: int) -> bytes:
-    """The decompressed bytes; ValueError when they are more than `limit`.
-
-    Reads as a stream: the size that the frame itself declares is not trusted.
-    """
-    with zstandard.ZstdDecompressor().stream_reader(data) as stream:
-        raw = stream.read(limit + 1)
-    if len(raw) > limit:
-        raise ValueError(f"zstd data inflates to more than {limit} bytes")
-    return raw

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from act_data.errors import DataError, NotFoundError
-from act_data.sources.message_types import MessageType, message_type
-from act_data.sources.stamps import header_stamp
-from act_data.sources.storage import MAX_MESSAGE_BYTES, ZSTD_MAGIC, Channel, inflate_zstd
+from act_data.sources.bounds import MAX_COMPILED_FIELDS, MAX_MESSAGE_BYTES
+from act_data.sources.inflate import inflate_zstd
+from act_data.sources.message_types import MessageType, header_layout, message_type
+from act_data.sources.stamps import HeaderLayout, header_stamp
+from act_data.sources.storage import ZSTD_MAGIC, Channel
 from act_data.types import RawMessage
 
 
@@ -24,8 +26,9 @@ class TopicTypes:
         self.compressions: set[str] = set()
         self._name = name
         self._channels = channels
+        self._layouts: dict[str, HeaderLayout | None] = {}
         self._types: dict[str, MessageType] = {}
-        self._unreadable: set[str] = set()
+        self._size = 0
 
     def raw(self, recv_ns: int, channel: Channel, data: bytes | memoryview) -> RawMessage:
         """The message with stamp and number from its header, undecoded.
@@ -42,11 +45,11 @@ class TopicTypes:
                 self.compressions.add("zstd per message")
             if len(data) > MAX_MESSAGE_BYTES:
                 raise ValueError(f"it has {len(data)} bytes, more than {MAX_MESSAGE_BYTES}")
-            type_ = self._type_or_none(topic)
+            layout = self._layouts[topic] if topic in self._layouts else self._layout(topic)
             stamp_ns: int | None = None
             seq: int | None = None
-            if type_ is not None and type_.layout is not None:
-                stamp_ns, seq = header_stamp(data, type_.layout)
+            if layout is not None:
+                stamp_ns, seq = header_stamp(data, layout)
         except ValueError as e:
             raise self._unfit(topic, channel.type, recv_ns, e) from e
         return RawMessage(
@@ -92,17 +95,21 @@ class TopicTypes:
         return next((c for c in channels if c.definition), channels[0])
 
     def _type(self, topic: str) -> MessageType:
-        type_ = self._types[topic] = message_type(self.channel(topic))
+        type_ = message_type(self.channel(topic))
+        if self._size + type_.size > MAX_COMPILED_FIELDS:
+            self._types.clear()
+            self._size = 0
+        self._types[topic] = type_
+        self._size += type_.size
         return type_
 
-    def _type_or_none(self, topic: str) -> MessageType | None:
-        type_ = self._types.get(topic)
-        if type_ is None and topic not in self._unreadable:
-            try:
-                return self._type(topic)
-            except DataError:  # deserialize says why, should anybody want to decode it
-                self._unreadable.add(topic)
-        return type_
+    def _layout(self, topic: str) -> HeaderLayout | None:
+        try:
+            layout = header_layout(self.channel(topic))
+        except DataError:  # its publishers disagree: deserialize says so, should anybody ask
+            layout = None
+        self._layouts[topic] = layout
+        return layout
 
     def _unfit(self, topic: str, type_: str, recv_ns: int, why: ValueError) -> DataError:
         return DataError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
 import struct
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from act_data.errors import DataError
-from act_data.sources import find_recordings, open_recording, ros1_file, topic_types
-from act_data.sources.storage import inflate_zstd
+from act_data.sources import find_recordings, inflate, open_recording, topic_types
+from act_data.sources.inflate import inflate_zstd
 from act_data.types import RawMessage
 from tests.bags import KINDS, Kind, command, joint_state, patch, write
 
@@ -185,8 +184,20 @@ def test_a_chunk_that_inflates_beyond_the_limit_is_an_error(
 ) -> None:
     path = small(tmp_path / "a", "ros1", compression=compression)
     assert len(read(path)) == 40
-    monkeypatch.setattr(ros1_file, "MAX_CHUNK_BYTES", 500)
-    with pytest.raises(DataError, match="inflates to more than 500 bytes"):
+    monkeypatch.setattr(inflate, "MAX_CHUNK_BYTES", 500)
+    with pytest.raises(DataError, match=r"in the chunk at byte 4109: .* more than 500"):
+        read(path)
+
+
+@pytest.mark.parametrize("compression", ["lz4", "bz2"])
+def test_a_chunk_that_inflates_to_more_than_it_declares_is_an_error(
+    tmp_path: Path, compression: str
+) -> None:
+    path = small(tmp_path / "a", "ros1", compression=compression)
+    data = path.read_bytes()
+    at = data.index(b"size=") + 5
+    path.write_bytes(data[:at] + struct.pack("<I", 500) + data[at + 4 :])
+    with pytest.raises(DataError, match="inflates to more than the 500 bytes that it declares"):
         read(path)
 
 
@@ -209,6 +220,12 @@ def test_a_zstd_bomb_is_stopped_at_its_limit() -> None:
     assert inflate_zstd(zstandard.compress(b"abc"), 3) == b"abc"
 
 
-def test_a_bz2_chunk_that_ends_early_is_an_error() -> None:
-    with pytest.raises(ValueError, match="ends early"):
-        ros1_file._bz2(bz2.compress(b"x" * 1000)[:-8])
+@pytest.mark.parametrize("compression", ["lz4", "bz2"])
+def test_a_chunk_that_ends_early_is_an_error(tmp_path: Path, compression: str) -> None:
+    path = small(tmp_path / "a", "ros1", compression=compression)
+    data = path.read_bytes()
+    at = data.index(b"size=") + 5
+    (size,) = struct.unpack_from("<I", data, at)
+    path.write_bytes(data[:at] + struct.pack("<I", size + 1) + data[at + 4 :])
+    with pytest.raises(DataError, match=f"ends early: {size} of {size + 1} bytes"):
+        read(path)
