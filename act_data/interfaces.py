@@ -80,6 +80,20 @@ class EpisodeWriter(Protocol):
         """Remove what was written of this episode. After `finish` it does nothing."""
 
 
+class Bench(Protocol):
+    """Where episodes of one dataset are made, beside it, by any number of processes at once.
+
+    Travels to them by pickle. A finished episode is durable and waits there until the dataset's
+    writer adopts it; the next writer does, if this one dies before.
+    """
+
+    def episode(self, uid: str) -> EpisodeWriter:
+        """A writer for a new episode. In each process one at a time."""
+
+    def remove(self, uid: str) -> None:
+        """Remove a finished episode that was not adopted; nothing when there is none."""
+
+
 class DatasetWriter(Protocol):
     """A dataset opened for appending; one writer at a time. A context manager."""
 
@@ -93,6 +107,13 @@ class DatasetWriter(Protocol):
 
     def episode(self, uid: str) -> EpisodeWriter:
         """A writer for a new episode. One at a time."""
+
+    @property
+    def bench(self) -> Bench:
+        """Where others make episodes for this writer to adopt."""
+
+    def adopt(self, uid: str) -> EpisodeRecord:
+        """Take in an episode that was finished on the bench: from here on it is `durable`."""
 
     def commit(
         self, uids: Sequence[str], *, message: str = "", splits: Mapping[str, Split] | None = None

@@ -73,10 +73,11 @@ class ZarrFolder:
     ) -> Iterator[Mapping[str, FileDigest]]:
         """Move the shards of episode `uid` to their places from `first` on; yields their manifest.
 
-        If the block fails, or is interrupted, they are removed again, and before them the record
-        that `write_episode` may have written: no record ever names shards that are gone.
+        If the block fails, or is interrupted, they are moved back, and before that the record is
+        removed that `write_episode` may have written: no record ever names shards that are gone.
         """
         files: dict[str, FileDigest] = {}
+        places: dict[Path, Path] = {}
         try:
             for feature, shards in arrays:
                 for number, (scratch, file) in enumerate(shards, first):
@@ -84,6 +85,7 @@ class ZarrFolder:
                     target = self.path / key
                     make_folders(self.path, target.parent)
                     files[key] = file
+                    places[target] = scratch
                     with writing(target, file.bytes):
                         scratch.replace(target)
             for folder in sorted({(self.path / key).parent for key in files}):
@@ -93,8 +95,10 @@ class ZarrFolder:
         except BaseException:
             # A disk that fails here, too, leaves them to the next writer, record and all.
             with contextlib.suppress(OSError):
-                for key in (layout.episode_key(uid), *files):
-                    (self.path / key).unlink(missing_ok=True)
+                (self.path / layout.episode_key(uid)).unlink(missing_ok=True)
+                for target, scratch in places.items():
+                    if target.exists():
+                        target.replace(scratch)
             raise
 
     def write_episode(self, record: EpisodeRecord) -> None:

@@ -8,6 +8,7 @@ writer.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from act_data.errors import ConflictError, InputError, StoreError
+from act_data.errors import ConflictError, InputError, NotFoundError, StoreError
 from act_data.records import (
     DatasetSchema,
     EpisodeInfo,
@@ -37,6 +38,7 @@ from act_data.store.episodes_of_version import (
 from act_data.store.files import writing
 from act_data.store.lock import WriterLock
 from act_data.store.splits import assign
+from act_data.store.zarr_bench import ZarrBench
 from act_data.store.zarr_episode import SYNC, Shards, ZarrEpisode
 from act_data.store.zarr_folder import ZarrFolder
 from act_data.store.zarr_records import (
@@ -86,10 +88,11 @@ class ZarrWriter:
             root.parent.mkdir(parents=True, exist_ok=True)
         self._lock = WriterLock(root)
         try:
-            self._folder.clear_scratch()
             self._exists = self._occupied()
             if self._exists:
                 self._continue()
+            self._adopt_ready()
+            self._folder.clear_scratch()
         except BaseException:
             self._lock.release()
             raise
@@ -113,8 +116,7 @@ class ZarrWriter:
             InputError: `uid` cannot be a file name.
             ConflictError: There is one with this uid, or another one is still open.
         """
-        if not self._lock.held:
-            raise ConflictError(f"the writer of {str(self._path)!r} is closed")
+        self._refuse_closed()
         unfinished = self._current.uid if self._current and self._current.open else ""
         refuse_new_episode(self._path, uid, self._durable, unfinished)
         frames = self._folder.record.shard_frames
@@ -122,6 +124,34 @@ class ZarrWriter:
             uid, self._schema, frames, self._folder.make_scratch(), self._keep
         )
         return self._current
+
+    @property
+    def bench(self) -> ZarrBench:
+        """Where episodes are made beside the dataset, in any process.
+
+        Raises:
+            StoreError: The disk is full or failing.
+        """
+        return ZarrBench(
+            folder=self._folder.make_scratch(),
+            schema=self._schema,
+            shard_frames=self._folder.record.shard_frames,
+        )
+
+    def adopt(self, uid: str) -> EpisodeRecord:
+        """Take in an episode that is ready on the bench; see `DatasetWriter`.
+
+        Raises:
+            NotFoundError: It is not ready.
+            ConflictError: There is one with this uid.
+            StoreError: The disk is full or failing; it stays on the bench.
+        """
+        self._refuse_closed()
+        refuse_new_episode(self._path, uid, self._durable, "")
+        ready, arrays = self.bench.taken(uid)
+        record = self._keep(uid, ready.length, ready.hash, arrays, ready.info)
+        self.bench.remove(uid)
+        return record
 
     def commit(
         self, uids: Sequence[str], *, message: str = "", splits: Mapping[str, Split] | None = None
@@ -134,8 +164,7 @@ class ZarrWriter:
             StoreError: A file of an episode is missing, or the disk is full or failing; the
                 last version stays as it was.
         """
-        if not self._lock.held:
-            raise ConflictError(f"the writer of {str(self._path)!r} is closed")
+        self._refuse_closed()
         parent = self._version.episodes if self._version else ()
         known = {entry.uid for entry in parent}
         new = uids_to_add(self._path, uids, known, self._durable)
@@ -167,8 +196,15 @@ class ZarrWriter:
     ) -> None:
         if self._current is not None:
             self._current.discard()
-        self._folder.clear_scratch()
-        self._lock.release()
+        try:
+            if self._lock.held:
+                self._adopt_ready()
+                self._folder.clear_scratch()
+        except StoreError:  # the disk is full: the next writer adopts them
+            if kind is None:
+                raise
+        finally:
+            self._lock.release()
 
     # --- continuing what is there -------------------------------------------------------------
 
@@ -204,7 +240,23 @@ class ZarrWriter:
         if self._version is not None:
             self._folder.describe_version(self._version)
 
+    def _adopt_ready(self) -> None:
+        """Take in what is ready on the bench, left there by an error or by a run that died."""
+        bench = ZarrBench(
+            folder=self._folder.scratch,
+            schema=self._schema,
+            shard_frames=self._folder.record.shard_frames,
+        )
+        for uid in bench.ready():
+            if uid not in self._durable:
+                with contextlib.suppress(NotFoundError):  # cut, or of a run with other settings
+                    self.adopt(uid)
+
     # --- finishing and checking episodes ------------------------------------------------------
+
+    def _refuse_closed(self) -> None:
+        if not self._lock.held:
+            raise ConflictError(f"the writer of {str(self._path)!r} is closed")
 
     def _next_shard(self) -> int:
         """The first shard that belongs to nobody: after all finished episodes."""

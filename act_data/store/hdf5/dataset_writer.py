@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from act_data.errors import ConflictError, DataError, InputError
+from act_data.errors import ConflictError, NotFoundError
 from act_data.records import DatasetSchema, EpisodeInfo, EpisodeRecord, Split, VersionRecord
 from act_data.store.differences import refuse_other_schema
 from act_data.store.episodes_of_version import now, refuse_new_episode, uids_to_add
-from act_data.store.files import sync_folder, writing
+from act_data.store.files import remove_scratch, sync_folder, writing
+from act_data.store.hdf5.bench import Hdf5Bench, Hdf5Episode, refuse_second
 from act_data.store.hdf5.episode_file import EpisodeFile
 from act_data.store.hdf5.episode_writer import FileWriter, write_commit
 from act_data.store.hdf5.layout import Commit, Header, check_schema
 from act_data.store.hdf5.place import Member, Place, left_behind, members, version_of
 from act_data.store.lock import WriterLock
 from act_data.store.splits import assign
-from act_data.types import Timestep
 
 
 class Hdf5Writer:
@@ -67,21 +67,53 @@ class Hdf5Writer:
         unfinished = self._current.uid if self._current and self._current.open else ""
         refuse_new_episode(self._path, uid, self._durable, unfinished)
         if self._place.single and (self._members or self._made):
-            raise InputError(
-                f"{str(self._path)!r} holds exactly one episode, and has it: "
-                f"{next(iter(self._durable))!r}",
-                hint="For several, name a folder (--out without .hdf5) or a *.zarr dataset.",
-            )
+            raise refuse_second(self._path, next(iter(self._durable)))
         if self._place.single:
             self._discard_finished()  # what another run finished and nobody asks for
-        if not self._place.folder.exists():
-            with writing(self._place.folder, 0):
-                self._place.folder.mkdir()
-                sync_folder(self._place.folder.parent)
-            self._tidy_up = True
+        self._make_folder()
         file = FileWriter(self._place.unfinished(uid), self._schema)
         self._current = Hdf5Episode(uid, file, self._finish)
         return self._current
+
+    @property
+    def bench(self) -> Hdf5Bench:
+        """Where episodes are made beside the dataset, in any process.
+
+        Raises:
+            StoreError: The folder cannot be made.
+        """
+        self._refuse_closed()
+        self._make_folder()
+        held = self._place.single and self._members
+        return Hdf5Bench(
+            path=self._path,
+            place=self._place,
+            schema=self._schema,
+            dataset_uid=self._uid,
+            holds=next(iter(self._durable)) if held else "",
+        )
+
+    def adopt(self, uid: str) -> EpisodeRecord:
+        """Take in an episode that was finished on the bench; see `DatasetWriter`.
+
+        Raises:
+            NotFoundError: It is not there.
+            InputError: `name.hdf5` has its one episode.
+            ConflictError: There is one with this uid.
+            StoreError: Its file is damaged.
+        """
+        self._refuse_closed()
+        refuse_new_episode(self._path, uid, self._durable, "")
+        if self._place.single and (self._members or self._made):
+            raise refuse_second(self._path, next(iter(self._durable)))
+        finished = self._place.finished(uid)
+        if not finished.is_file():
+            raise NotFoundError(f"episode {uid!r} is not finished beside {str(self._path)!r}")
+        if self._place.single:
+            self._discard_finished(finished)
+        record = self._durable[uid] = _header(finished).record
+        self._made.add(uid)
+        return record
 
     def commit(
         self, uids: Sequence[str], *, message: str = "", splits: Mapping[str, Split] | None = None
@@ -137,6 +169,8 @@ class Hdf5Writer:
         if self._current is not None:
             self._current.discard()
         folder = self._place.folder
+        for path in self._place.all_unfinished() if self._lock.held else ():
+            remove_scratch(path)  # of processes that died
         if self._place.single and not self._members and kind is not None:
             self._discard_finished()  # it would lie hidden beside the file that it did not become
         if self._tidy_up and folder.is_dir() and not any(folder.iterdir()):
@@ -162,11 +196,19 @@ class Hdf5Writer:
         self._made.add(uid)
         return record
 
-    def _discard_finished(self) -> None:
+    def _discard_finished(self, kept: Path | None = None) -> None:
         """Remove finished episodes that no version of a single file holds."""
         for path in self._place.all_finished():
-            path.unlink()
+            if path != kept:
+                path.unlink()
         self._durable.clear()
+
+    def _make_folder(self) -> None:
+        if not self._place.folder.exists():
+            with writing(self._place.folder, 0):
+                self._place.folder.mkdir()
+                sync_folder(self._place.folder.parent)
+            self._tidy_up = True
 
     def _refuse_closed(self) -> None:
         if not self._lock.held:
@@ -206,62 +248,6 @@ class Hdf5Writer:
         for member, entry in zip(self._members, entries, strict=True):
             record = member.header.record.model_copy(update={"start": entry.start})
             self._durable[entry.uid] = record
-
-
-class Hdf5Episode:
-    """An `EpisodeWriter` for one ALOHA file."""
-
-    def __init__(
-        self,
-        uid: str,
-        file: FileWriter,
-        finish: Callable[[str, FileWriter, EpisodeInfo], EpisodeRecord],
-    ) -> None:
-        self.uid = uid
-        self.open = True
-        self._file = file
-        self._finish = finish
-
-    def record(self, step: Timestep) -> None:
-        """Append `step`.
-
-        Raises:
-            DataError: A value is missing, left over or of another shape or type. Nothing of the
-                step was written.
-            StoreError: The disk is full, or fails.
-        """
-        self._refuse_closed()
-        self._file.append(step)
-
-    def finish(self, info: EpisodeInfo) -> EpisodeRecord:
-        """Make the episode durable (fsync). It is not visible before the dataset's commit.
-
-        `start` is 0 until then: an episode has no place before it is in a version.
-
-        Raises:
-            DataError: It has no step; then it is discarded.
-            StoreError: The disk is full, or fails; then it is discarded.
-        """
-        self._refuse_closed()
-        try:
-            if not self._file.length:
-                raise DataError(f"episode {self.uid!r} has no step")
-            record = self._finish(self.uid, self._file, info)
-        except BaseException:
-            self.discard()
-            raise
-        self.open = False
-        return record
-
-    def discard(self) -> None:
-        """Remove what was written of this episode. After `finish` it does nothing."""
-        if self.open:
-            self.open = False
-            self._file.abandon()
-
-    def _refuse_closed(self) -> None:
-        if not self.open:
-            raise ConflictError(f"episode {self.uid!r} is finished or discarded")
 
 
 def _header(path: Path) -> Header:
