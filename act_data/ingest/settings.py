@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from act_data.episodes import GapPolicy
 from act_data.fitting import AUTO
@@ -12,8 +14,10 @@ from act_data.records import (
     Annotation,
     Codec,
     Record,
+    SegmentRecord,
     SyncReport,
 )
+from act_data.segments import Split, split_of
 from act_data.types import (
     ClockPolicy,
     RobotSpec,
@@ -32,6 +36,14 @@ class IngestSettings(Record):
         codec: How pictures are stored; by default "jpeg" in zarr, and "raw" in HDF5 as ALOHA has
             it. Depth is always lossless.
         shard_frames: Frames per file; changes files, not content.
+        split_by: What begins and ends the segments of a recording (`act_data.segments.split`).
+        segments: A file that lists the segments of the recordings; instead of `split_by`.
+        max_timesteps: The longest episode; what goes on begins the next one.
+        trim_idle: Leave out what lies before the first and after the last movement of a segment.
+        idle_threshold: How far an action moves, in its own unit, that moves.
+        task: As operator, success and notes: wins over what files say.
+        jobs: Processes.
+        keep_going: A recording that cannot be ingested does not stop the others.
     """
 
     robot: str = AUTO
@@ -45,10 +57,35 @@ class IngestSettings(Record):
     codec: Codec | None = None
     quality: int = Field(95, ge=1, le=100)
     shard_frames: int = Field(512, ge=1)
+    split_by: tuple[str, ...] = ()
+    segments: Path | None = None
+    max_timesteps: int | None = Field(None, ge=1)
+    trim_idle: bool = False
+    idle_threshold: float = Field(0.01, gt=0, allow_inf_nan=False)
     task: str | None = None
     operator: str | None = None
     success: bool | None = None
     notes: str | None = None
+    jobs: int = Field(1, ge=1)
+    keep_going: bool = False
+
+    @field_validator("split_by")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            split_of(text)
+        return value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.split_by and self.segments is not None:
+            raise ValueError("split_by and segments are two ways to say the same: use one")
+        return self
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """`split_by`, read."""
+        return tuple(split_of(text) for text in self.split_by)
 
     @property
     def annotation(self) -> Annotation:
@@ -64,18 +101,34 @@ class IngestedEpisode(Record):
     Attributes:
         masked: Steps with at least one invalid required stream.
         found: It was there already, from this or an interrupted run.
+        segment: Which part of its recording it is; None where an older ingest did not say.
     """
 
     recording: str
     uid: str
+    segment: SegmentRecord | None = None
     steps: int
     masked: int
     found: bool
     sync: SyncReport | None
 
 
+class FailedRecording(Record):
+    """A recording of which nothing is in the dataset, and why."""
+
+    recording: str
+    files: tuple[str, ...]
+    error: str
+    hint: str = ""
+
+
 class IngestReport(Record):
-    """The account of one ingest."""
+    """The account of one ingest.
+
+    Attributes:
+        failed: Recordings that could not be ingested, with `keep_going`.
+        notes: Segments without a usable step, and recordings that no segment is about.
+    """
 
     dataset: str
     name: str
@@ -84,6 +137,8 @@ class IngestReport(Record):
     content_hash: str
     added: int
     episodes: tuple[IngestedEpisode, ...]
+    failed: tuple[FailedRecording, ...] = ()
+    notes: tuple[str, ...] = ()
     source_bytes: int
     seconds: float
 

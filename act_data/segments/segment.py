@@ -80,6 +80,11 @@ class Segments:
             self._apply(self._marks.popleft())
         return self._open
 
+    @property
+    def over(self) -> bool:
+        """Whether no segment is open and no mark is known that could begin one."""
+        return self._open is None and not self._marks
+
     def end(self) -> None:
         """No tick will come any more: marks behind the last one are taken in."""
         while self._marks:
