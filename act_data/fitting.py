@@ -18,8 +18,6 @@ AUTO = "auto"
 def robot_of(recordings: Sequence[Recording], name: str) -> RobotSpec:
     """The robot called `name`, which all recordings are of.
 
-    Reads the index of every recording, so that a damaged one is found now and not after hours.
-
     Args:
         name: Preset or YAML file; "auto" is the preset that fits the first recording best.
 
@@ -28,13 +26,49 @@ def robot_of(recordings: Sequence[Recording], name: str) -> RobotSpec:
         NotFoundError: There is no such preset or file.
         DataError: Recordings that cannot be opened, or lack topics of the robot; all of them.
     """
-    robot = None if name == AUTO else load_robot(name)
-    topics = _each(recordings, _topics)
-    robot = (
-        robot or _each(recordings[:1], lambda first: fitting_robot(topics[first]))[recordings[0]]
-    )
-    _each(recordings, lambda recording: bind(robot, topics[recording]))
+    robot, unfit = fitting(recordings, name)
+    if unfit or robot is None:
+        raise together(list(unfit.values()), len(recordings))
     return robot
+
+
+def fitting(
+    recordings: Sequence[Recording], name: str
+) -> tuple[RobotSpec | None, dict[Recording, DataError]]:
+    """The robot called `name`, and the recordings that are not of it, with the reason.
+
+    Reads the index of every recording, so that a damaged one is found now and not after hours.
+
+    Args:
+        name: Preset or YAML file; "auto" is the preset that fits the first recording best. None
+            fits any: no robot.
+
+    Raises:
+        InputError: The YAML file says something wrong.
+        NotFoundError: There is no such preset or file.
+    """
+    robot = None if name == AUTO else load_robot(name)
+    topics, unfit = _each(recordings, _topics)
+    for recording in topics if robot is None else ():
+        found, misses = _each([recording], lambda first: fitting_robot(topics[first]))
+        unfit |= misses
+        if robot := found.get(recording):
+            break
+    if robot is not None:
+        chosen = robot
+        unfit |= _each(list(topics), lambda recording: bind(chosen, topics[recording]))[1]
+    return robot, {r: unfit[r] for r in recordings if r in unfit}
+
+
+def together(errors: Sequence[DataError], recordings: int) -> DataError:
+    """One error about all `errors` of so many recordings."""
+    if len(errors) == 1:
+        return errors[0]
+    return DataError(
+        f"{len(errors)} of {recordings} recordings cannot be ingested:\n"
+        + "\n".join(f"  {e}" for e in errors),
+        hint=f"Nothing was written. Leave them out, or: {errors[0].hint}",
+    )
 
 
 def fitting_robot(topics: Mapping[str, TopicInfo]) -> RobotSpec:
@@ -77,21 +111,15 @@ def _topics(recording: Recording) -> Mapping[str, TopicInfo]:
         return source.topics
 
 
-def _each(recordings: Sequence[Recording], ask: Callable[[Recording], T]) -> dict[Recording, T]:
-    """What `ask` gives for each recording, or one error about all for which it raises."""
+def _each(
+    recordings: Sequence[Recording], ask: Callable[[Recording], T]
+) -> tuple[dict[Recording, T], dict[Recording, DataError]]:
+    """What `ask` gives for each recording, and the error for each for which it raises."""
     found: dict[Recording, T] = {}
-    errors: list[DataError] = []
+    errors: dict[Recording, DataError] = {}
     for recording in recordings:
         try:
             found[recording] = ask(recording)
         except DataError as e:
-            errors.append(named(e, recording))
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise DataError(
-            f"{len(errors)} of {len(recordings)} recordings cannot be ingested:\n"
-            + "\n".join(f"  {e}" for e in errors),
-            hint=f"Nothing was written. Leave them out, or: {errors[0].hint}",
-        )
-    return found
+            errors[recording] = named(e, recording)
+    return found, errors

@@ -14,18 +14,26 @@ from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
-from act_data.errors import ActError, DataError, InputError
-from act_data.fitting import named, robot_of
+from act_data.errors import ActError, InputError
+from act_data.fitting import fitting, together
 from act_data.ingest.episodes import Done
+from act_data.ingest.recording import Item, failed, size_of
 from act_data.ingest.run import Progress, Run
-from act_data.ingest.settings import IngestedEpisode, IngestReport, IngestSettings, configured
+from act_data.ingest.settings import (
+    FailedRecording,
+    IngestedEpisode,
+    IngestReport,
+    IngestSettings,
+    configured,
+)
 from act_data.interfaces import DatasetReader
 from act_data.registry import Registry
 from act_data.report import masked_steps
+from act_data.segments import annotation_of, read_ranges
 from act_data.sources import Recording, find_recordings
 from act_data.store import open_dataset
 
-__all__ = ["IngestReport", "IngestSettings", "IngestedEpisode", "ingest"]
+__all__ = ["FailedRecording", "IngestReport", "IngestSettings", "IngestedEpisode", "ingest"]
 
 
 def ingest(
@@ -38,15 +46,16 @@ def ingest(
     """Turn recordings into synchronised episodes of the dataset at `out`, and register it.
 
     Args:
-        sources: Bags, folders of one recording, or folders of many; one episode each.
+        sources: Bags, folders of one recording, or folders of many.
         out: "*.zarr" for act-zarr, "*.hdf5" for one ALOHA episode, any other path for a folder
             of ALOHA episodes. An existing dataset of the same schema is continued.
-        progress: Called with (steps done, steps expected) of the whole run.
+        progress: Called with (bytes done, bytes of all recordings).
 
     Raises:
-        InputError: A setting or a preset that cannot be.
+        InputError: A setting, a preset, a sidecar or a file of segments that cannot be.
         NotFoundError: A path that does not exist, or no recording there.
-        DataError: A recording that cannot become an episode. Nothing of it remains.
+        DataError: A recording that cannot become an episode; with `keep_going`, no recording can.
+            Nothing of it remains.
         ConflictError: `out` is something else, or somebody else is writing it.
         StoreError: `out` cannot be written.
     """
@@ -54,22 +63,23 @@ def ingest(
     settings = settings or IngestSettings()
     recordings = find_recordings(sources)
     _check_out(out, recordings)
-    robot = configured(robot_of(recordings, settings.robot), settings)
+    items, notes = _items(recordings, settings)
+    asked, misfits = fitting([item.recording for item in items], settings.robot)
+    if asked is None or (misfits and not settings.keep_going):
+        raise together(list(misfits.values()), len(items))
+    robot = configured(asked, settings)
+    run = Run(items, robot, settings, out, {r: failed(r, e) for r, e in misfits.items()})
     fresh = not out.exists()
-    run = Run(robot, settings, out, progress)
+    writer, plan = run.open()
+    before = len(writer.durable)
     try:
-        for number, recording in enumerate(recordings):
-            try:
-                run.ingest(recording, left=len(recordings) - number)
-            except DataError as e:
-                raise named(e, recording) from e.__cause__
-        version = run.commit()
+        with writer:
+            version = run.ingest(writer, plan, progress)
     except ActError as e:
-        if new := sum(not done.found for done in run.done):
+        if new := len(writer.durable) - before:
             e.hint += f" {new} finished episodes are kept: the same command goes on from there."
         raise
     finally:
-        run.close()
         if fresh and out.is_dir():
             with suppress(OSError):  # not empty: an episode was finished
                 out.rmdir()
@@ -82,9 +92,33 @@ def ingest(
         content_hash=version.content_hash,
         added=sum(not done.found for done in run.done),
         episodes=tuple(_ingested(run.done, reader)),
-        source_bytes=sum(file.stat().st_size for r in recordings for file in r.files),
+        failed=tuple(o.failure for o in run.outcomes if o.failure is not None),
+        notes=(*notes, *(note for outcome in run.outcomes for note in outcome.notes)),
+        source_bytes=sum(size_of(item.recording) for item in items),
         seconds=perf_counter() - began,
     )
+
+
+def _items(
+    recordings: Sequence[Recording], settings: IngestSettings
+) -> tuple[list[Item], list[str]]:
+    """What is to be ingested, and a sentence for each recording that is left out.
+
+    Raises:
+        InputError: A sidecar or the file of segments says something that cannot be.
+    """
+    if settings.segments is None:
+        return [Item(recording=r, annotation=annotation_of(r)) for r in recordings], []
+    ranges = read_ranges(settings.segments)
+    ranges.check(recordings)
+    items = [
+        Item(recording=r, annotation=annotation_of(r), ranges=own)
+        for r in recordings
+        if (own := ranges.of(r)).rows
+    ]
+    used = {item.recording for item in items}
+    lacking = [r.name for r in recordings if r not in used]
+    return items, [f"{name}: left out, {settings.segments} lists no segment" for name in lacking]
 
 
 def _check_out(out: Path, recordings: Sequence[Recording]) -> None:
@@ -119,5 +153,6 @@ def _ingested(episodes: Sequence[Done], reader: DatasetReader) -> Iterator[Inges
             steps=reader.episodes[number].length,
             masked=masked_steps(reader, number),
             found=done.found,
+            segment=reader.episode(done.uid).info.segment,
             sync=reader.episode(done.uid).info.sync,
         )

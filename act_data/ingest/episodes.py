@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from act_data.errors import DataError
 from act_data.ingest.settings import IngestSettings
 from act_data.ingest.steps import Steps
 from act_data.interfaces import EpisodeWriter
@@ -95,11 +94,7 @@ class Episodes:
         self._steps.segments.end()
         self.end_episode(last=True)
         if not self.done:
-            raise DataError(
-                f"no usable step. {self._steps.why_none()}",
-                hint="Look at the topics' rates and stamps, or raise tolerance_ms in the "
-                "robot's YAML.",
-            )
+            raise self._steps.none()
         return self.done
 
     def end_episode(self, *, last: bool) -> None:

@@ -1,142 +1,168 @@
-"""One ingest on its way: from recordings to finished episodes, one after the other."""
+"""One ingest on its way: the dataset it writes, and what became of each recording."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import sys
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from act_data.episodes import GapPolicy, schema_of
-from act_data.ingest.episodes import Done, Episodes, uid_of
-from act_data.ingest.settings import IngestSettings
-from act_data.interfaces import DatasetWriter, EpisodeWriter
-from act_data.observe import Observation
-from act_data.records import Annotation, DatasetSchema, EpisodeInfo, SourceRecord, VersionRecord
+from act_data import engines
+from act_data.episodes import schema_of
+from act_data.errors import DataError
+from act_data.fitting import together
+from act_data.ingest.episodes import Done
+from act_data.ingest.recording import (
+    Item,
+    Outcome,
+    Plan,
+    failed,
+    first_step,
+    ingest_recording,
+    is_last,
+    size_of,
+)
+from act_data.ingest.settings import FailedRecording, IngestSettings
+from act_data.interfaces import DatasetWriter
+from act_data.records import DatasetSchema, VersionRecord
 from act_data.robot import with_joints
-from act_data.segments import Segments
-from act_data.sources import Recording, open_recording
+from act_data.sources import Recording
 from act_data.store import open_writer
-from act_data.types import NS_PER_MS, NS_PER_S, RobotSpec, Timestep
+from act_data.types import RobotSpec
 
 Progress = Callable[[int, int], None]
+"""Hears the bytes of recordings that are done, and those of all."""
 
 
 class Run:
-    """One ingest on its way: the writer, opened by the first timestep, and what is done."""
+    """The recordings of one ingest, their outcomes, and the writer that adopts their episodes."""
 
     def __init__(
-        self, robot: RobotSpec, settings: IngestSettings, out: Path, progress: Progress
+        self,
+        items: Sequence[Item],
+        robot: RobotSpec,
+        settings: IngestSettings,
+        out: Path,
+        unfit: dict[Recording, FailedRecording],
     ) -> None:
-        self.done: list[Done] = []
+        """Args: unfit: Recordings that are known to fail; with `keep_going` only."""
+        self._items = items
         self._robot = robot
-        self._asked = robot  # without the joint orders that recordings show
         self._settings = settings
         self._out = out
-        self._progress = progress
-        self._steps = 0
-        self._writer: DatasetWriter | None = None
-        self._close = ExitStack()
+        self._outcomes = {r: Outcome(failure=failure) for r, failure in unfit.items()}
 
-    def ingest(self, recording: Recording, *, left: int) -> None:
-        """Write the episodes of `recording`, or find them there.
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What became of the recordings, in their order."""
+        return [self._outcomes[item.recording] for item in self._items]
 
-        Args:
-            left: Recordings still to come, this one included; for the progress.
+    @property
+    def done(self) -> list[Done]:
+        """The episodes of all recordings, in the order of the recordings."""
+        return [done for outcome in self.outcomes for done in outcome.done]
+
+    def open(self) -> tuple[DatasetWriter, Plan]:
+        """The writer, for the schema of the first recording that has one, and the plan.
 
         Raises:
-            DataError: It is damaged or holds no usable step. What it had begun is removed.
+            DataError: That recording fails; with `keep_going`, all of them do.
+            ConflictError: `out` is something else, or somebody else is writing it.
+            StoreError: `out` cannot be written.
         """
-        latency_ns = round(self._settings.latency_ms * NS_PER_MS)
-        with open_recording(recording) as source:
-            view = Observation(source, self._robot, latency_ns=latency_ns)
-            origin = source.record(view.topics)
-            job = _digest(origin.sha256, self._asked, self._settings)
-            if self._found(recording, job):
-                return
-            seconds = max(0, origin.end_ns - origin.start_ns) / NS_PER_S
-            before = self._steps
-            expected = before + left * max(1, round(seconds * self._robot.fps))
-            episodes = Episodes(
-                view,
-                self._settings,
-                Segments(),
-                job=job,
-                write=lambda uid, first: self._write(uid, first, view),
-                describe=lambda annotation: _info(origin, self._settings, annotation),
-            )
+        zarr = self._out.suffix == ".zarr"
+        scratch = next(p for p in (self._out.parent, *self._out.parent.parents) if p.exists())
+        for item in self._waiting():
             try:
-                for frame in view.frames():
-                    episodes.add(frame)
-                    if before + episodes.steps > self._steps:
-                        self._steps = before + episodes.steps
-                        self._progress(self._steps, max(expected, self._steps))
-                self.done += episodes.finish()
-            except BaseException:
-                self.done += episodes.done
-                episodes.discard()
-                raise
+                first, view = first_step(item, self._robot, self._settings, scratch)
+            except DataError as e:
+                self._fail(item, failed(item.recording, e))
+                continue
+            robot = with_joints(self._robot, view.joints())
+            schema = schema_of(
+                robot,
+                first,
+                view.observer.columns,
+                codec=self._settings.codec or ("jpeg" if zarr else "raw"),
+                depth_codec="blosc" if zarr else "raw",
+                quality=self._settings.quality,
+            ).model_copy(update={"latency_ms": self._settings.latency_ms})
+            return self._open(robot, schema)
+        raise self.nothing()
 
-    def commit(self) -> VersionRecord:
-        """Make everything that is done visible."""
-        assert self._writer is not None  # every recording either has a step or raised
-        return self._writer.commit([done.uid for done in self.done])
+    def ingest(self, writer: DatasetWriter, plan: Plan, progress: Progress) -> VersionRecord:
+        """Ingest what has not failed yet, and make everything that is done visible.
 
-    def close(self) -> None:
-        """Let go of the dataset, after an error too."""
-        self._close.__exit__(*sys.exc_info())
-
-    def _found(self, recording: Recording, job: str) -> bool:
-        """Whether an earlier run has finished this recording; then it is noted as done.
-
-        A recording that may be cut has an unknown number of episodes: it is read again, and
-        only the episodes that are missing are written.
+        Raises:
+            DataError: A recording fails; with `keep_going`, all of them do.
+            LostWorkerError: A process was killed, without `keep_going`.
+            StoreError: The disk is full or failing.
         """
-        uid = uid_of(job, "", 0)
-        if self._writer is None or self._settings.gap is GapPolicy.CUT:
-            return False
-        if uid in self._writer.durable:
-            self.done.append(Done(recording=recording.name, uid=uid, found=True))
-            return True
-        return False
+        items = self._waiting()
+        sizes = [size_of(item.recording) for item in items]
+        amounts, so_far = [0] * len(items), 0
 
-    def _write(self, uid: str, first: Timestep, view: Observation) -> EpisodeWriter | None:
-        if self._writer is None:
-            self._robot = with_joints(self._robot, view.joints())
-            schema = dataset_schema(self._robot, first, view, self._settings, self._out)
-            self._writer = self._close.enter_context(
-                open_writer(self._out, schema, shard_frames=self._settings.shard_frames)
+        def told(number: int, amount: int) -> None:
+            nonlocal so_far
+            so_far += amount - amounts[number]
+            amounts[number] = amount
+            progress(so_far, sum(sizes))
+
+        results = engines.run(
+            ingest_recording, plan, items, jobs=self._settings.jobs, progress=told
+        )
+        try:
+            for number, outcome in results:
+                self._take(items[number], outcome, writer, plan)
+        except engines.LostWorkerError as e:
+            for item in self._waiting():
+                error = DataError(f"{item.recording.name}: {e}", hint=e.hint)
+                if not self._settings.keep_going:
+                    raise
+                self._fail(item, failed(item.recording, error))
+        if not self.done:
+            raise self.nothing()
+        return writer.commit([done.uid for done in self.done])
+
+    def nothing(self) -> DataError:
+        """The error about an ingest of which every recording failed."""
+        failures = [o.failure for o in self.outcomes if o.failure is not None]
+        errors = [DataError(failure.error, hint=failure.hint) for failure in failures]
+        return together(errors, len(self._items))
+
+    def _open(self, robot: RobotSpec, schema: DatasetSchema) -> tuple[DatasetWriter, Plan]:
+        settings = self._settings
+        writer = open_writer(self._out, schema, shard_frames=settings.shard_frames)
+        try:
+            return writer, Plan(
+                robot=robot,
+                asked=self._robot,
+                settings=settings,
+                bench=writer.bench,
+                known={uid: is_last(r, settings) for uid, r in writer.durable.items()},
+                scratch=self._out.resolve().parent,
             )
-        return None if uid in self._writer.durable else self._writer.episode(uid)
+        except BaseException as e:
+            writer.__exit__(type(e), e, e.__traceback__)
+            raise
 
+    def _waiting(self) -> list[Item]:
+        return [item for item in self._items if item.recording not in self._outcomes]
 
-def dataset_schema(
-    robot: RobotSpec, first: Timestep, view: Observation, settings: IngestSettings, out: Path
-) -> DatasetSchema:
-    """The schema of the dataset at `out` that `first` of `view` opens."""
-    zarr = out.suffix == ".zarr"
-    return schema_of(
-        robot,
-        first,
-        view.observer.columns,
-        codec=settings.codec or ("jpeg" if zarr else "raw"),
-        depth_codec="blosc" if zarr else "raw",
-        quality=settings.quality,
-    ).model_copy(update={"latency_ms": settings.latency_ms})
+    def _take(self, item: Item, outcome: Outcome, writer: DatasetWriter, plan: Plan) -> None:
+        """Adopt the episodes of a recording; one that two recordings have is adopted once."""
+        if outcome.failure is not None:
+            self._fail(item, outcome.failure)
+            return
+        done: list[Done] = []
+        for episode in outcome.done:
+            found = episode.found or episode.uid in writer.durable
+            if not found:
+                record = writer.adopt(episode.uid)
+                plan.known[episode.uid] = is_last(record, self._settings)
+            done.append(replace(episode, found=found))
+        self._outcomes[item.recording] = replace(outcome, done=tuple(done))
 
-
-def _info(origin: SourceRecord, settings: IngestSettings, annotation: Annotation) -> EpisodeInfo:
-    said = settings.annotation.over(annotation)
-    return EpisodeInfo(source=origin, **said.model_dump(exclude_none=True))
-
-
-def _digest(source_sha256: str, robot: RobotSpec, settings: IngestSettings) -> str:
-    """What decides an episode's content: the recording, the robot, and how it is read."""
-    reading = settings.model_dump(
-        mode="json", include={"latency_ms", "gap", "max_gap_s", "codec", "quality"}
-    )
-    text = json.dumps([source_sha256, asdict(robot), reading], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    def _fail(self, item: Item, failure: FailedRecording) -> None:
+        if not self._settings.keep_going:
+            raise DataError(failure.error, hint=failure.hint)
+        self._outcomes[item.recording] = Outcome(failure=failure)

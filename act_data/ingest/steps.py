@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from act_data.episodes import Assembler
+from act_data.errors import DataError
 from act_data.ingest.settings import IngestSettings
 from act_data.observe import Observation
 from act_data.records import SyncReport, reason_name
@@ -79,8 +80,15 @@ class Steps:
         valid = min(report.valid, seen.usable)
         return report.model_copy(update={"streams": streams, "valid": valid})
 
-    def why_none(self) -> str:
-        """Why there is no step: which required streams were missing in how many of the ticks."""
+    def none(self) -> DataError:
+        """The error about a source that gave no step."""
+        return DataError(
+            f"no usable step. {self._why_none()}",
+            hint="Look at the topics' rates and stamps, or raise tolerance_ms in the robot's YAML.",
+        )
+
+    def _why_none(self) -> str:
+        """Which required streams were missing in how many of the ticks, or what else it was."""
         report, seen = self.account(), self._assembler.account
         if not report.ticks:
             return "The required streams do not overlap in time."

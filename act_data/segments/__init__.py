@@ -3,7 +3,7 @@
 from act_data.segments.annotations import annotation_of
 from act_data.segments.idle import IdleTrim
 from act_data.segments.markers import listeners, opens_at_first
-from act_data.segments.ranges import Range, Ranges, marks_of, read_ranges
+from act_data.segments.ranges import Ranges, read_ranges
 from act_data.segments.segment import UNSAID, Action, Mark, Segment, Segments
 from act_data.segments.split import Split, split_of
 
@@ -12,14 +12,12 @@ __all__ = [
     "Action",
     "IdleTrim",
     "Mark",
-    "Range",
     "Ranges",
     "Segment",
     "Segments",
     "Split",
     "annotation_of",
     "listeners",
-    "marks_of",
     "opens_at_first",
     "read_ranges",
     "split_of",

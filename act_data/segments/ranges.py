@@ -13,9 +13,10 @@ import csv
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,10 @@ class Ranges:
     path: Path
     rows: tuple[Range, ...]
 
-    def of(self, recording: Recording) -> tuple[Range, ...]:
+    def of(self, recording: Recording) -> Ranges:
         """The rows about `recording`."""
-        return tuple(row for row in self.rows if _is_about(row.pattern, recording))
+        rows = tuple(row for row in self.rows if _is_about(row.pattern, recording))
+        return replace(self, rows=rows)
 
     def check(self, recordings: Sequence[Recording]) -> None:
         """See that every row is about a recording, and that none overlap as far as can be told.
@@ -97,10 +99,42 @@ class Ranges:
         if lost:
             raise error_in(self.path, lost)
         for recording in recordings:
-            rows = self.of(recording)
-            kinds = {m.absolute for row in rows for m in (row.start, row.end) if m is not None}
+            own = self.of(recording)
+            kinds = {m.absolute for row in own.rows for m in (row.start, row.end) if m is not None}
             if len(kinds) < 2:  # else only the recording's first message tells their order
-                marks_of(rows, self.path, 0)
+                own.marks(0)
+
+    def marks(self, origin_ns: int) -> list[Mark]:
+        """The marks of rows that are about one recording, which begins at `origin_ns`, in order.
+
+        Raises:
+            InputError: Two of them overlap, or one ends before it starts.
+        """
+        spans = sorted(
+            (
+                row.start.at(origin_ns) if row.start else origin_ns,
+                row.end.at(origin_ns) if row.end else _MAX_NS,
+                row.line,
+                row,
+            )
+            for row in self.rows
+        )
+        marks: list[Mark] = []
+        before_ns, before_line = -1, 0
+        for start_ns, stop_ns, line, row in spans:
+            if start_ns >= stop_ns:
+                raise error_in(self.path, [Problem(line, "it ends before it starts")])
+            if start_ns < before_ns:
+                what = f"it overlaps the segment of line {before_line}"
+                way_out = "A recording is read once: cut them apart."
+                raise error_in(self.path, [Problem(line, what, way_out)])
+            key = f"{start_ns}-{stop_ns}"
+            marks += [
+                Mark(recv_ns=start_ns, action=Action.START, key=key, annotation=row.annotation),
+                Mark(recv_ns=stop_ns, action=Action.STOP),
+            ]
+            before_ns, before_line = stop_ns, line
+        return marks
 
 
 def read_ranges(path: Path) -> Ranges:
@@ -117,9 +151,7 @@ def read_ranges(path: Path) -> Ranges:
         try:
             row = SegmentRow.model_validate(values)
         except ValidationError as e:
-            problems += field_problems(
-                e, lambda name, lines=lines: lines.get(name, lines[""]), SegmentRow
-            )
+            problems += field_problems(e, partial(_line, lines), SegmentRow)
             continue
         try:
             rows.append(_range(row, lines))
@@ -132,38 +164,6 @@ def read_ranges(path: Path) -> Ranges:
     return Ranges(path, tuple(rows))
 
 
-def marks_of(rows: Sequence[Range], path: Path, origin_ns: int) -> list[Mark]:
-    """The marks of the rows about one recording that begins at `origin_ns`, in order of time.
-
-    Raises:
-        InputError: Two of them overlap, or one ends before it starts.
-    """
-    spans = sorted(
-        (
-            row.start.at(origin_ns) if row.start else origin_ns,
-            row.end.at(origin_ns) if row.end else _MAX_NS,
-            row.line,
-            row,
-        )
-        for row in rows
-    )
-    marks: list[Mark] = []
-    before_ns, before_line = -1, 0
-    for start_ns, stop_ns, line, row in spans:
-        if start_ns >= stop_ns:
-            raise error_in(path, [Problem(line, "it ends before it starts")])
-        if start_ns < before_ns:
-            what = f"it overlaps the segment of line {before_line}"
-            raise error_in(path, [Problem(line, what, "A recording is read once: cut it apart.")])
-        key = f"{start_ns}-{stop_ns}"
-        marks.append(
-            Mark(recv_ns=start_ns, action=Action.START, key=key, annotation=row.annotation)
-        )
-        marks.append(Mark(recv_ns=stop_ns, action=Action.STOP))
-        before_ns, before_line = stop_ns, line
-    return marks
-
-
 class _WrongError(Exception):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.what)
@@ -172,6 +172,10 @@ class _WrongError(Exception):
 
 Lines = dict[str, int]
 """The line of each key of a row, and under "" that of the row."""
+
+
+def _line(lines: Lines, name: str) -> int:
+    return lines.get(name, lines[""])
 
 
 def _csv_rows(text: str, problems: list[Problem]) -> Iterator[tuple[Lines, dict[str, Any]]]:
@@ -252,7 +256,7 @@ def _moment(name: str, text: str | None, lines: Lines) -> Moment | None:
             return Moment((when - _EPOCH) // timedelta(microseconds=1) * 1000, absolute=True)
     raise _WrongError(
         Problem(
-            lines.get(name, lines[""]),
+            _line(lines, name),
             f"{name} is {text!r}",
             "Times are seconds from the start of the recording, nanoseconds since 1970, or "
             "ISO 8601 with an offset (2026-01-31T12:00:00.5Z).",

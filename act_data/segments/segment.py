@@ -81,6 +81,12 @@ class Segments:
         return self._open
 
     @property
+    def keys(self) -> list[str]:
+        """The keys of the segments that are open or known to come; "" for all without one."""
+        begin = [m.key for m in self._marks if m.action is Action.START]
+        return list(dict.fromkeys(([self._open.key] if self._open else []) + begin)) or [""]
+
+    @property
     def over(self) -> bool:
         """Whether no segment is open and no mark is known that could begin one."""
         return self._open is None and not self._marks

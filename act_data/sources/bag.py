@@ -177,6 +177,13 @@ class BagSource:
         """
         return self._types.channel(topic)
 
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """Receive times of the first and the last message of all topics; 0 without a message."""
+        spans = [s.span_ns for s in self._storages if s.span_ns]
+        first_ns = min((first for first, _ in spans), default=0)
+        return first_ns, max((last for _, last in spans), default=0)
+
     def record(self, topics: Collection[str]) -> SourceRecord:
         """What to store about this recording; reads all its files once for the digest."""
         if not self._sha256:
@@ -186,14 +193,14 @@ class BagSource:
                     while block := stream.read(_HASH_BLOCK):
                         digest.update(block)
             self._sha256 = digest.hexdigest()
-        spans = [s.span_ns for s in self._storages if s.span_ns]
+        start_ns, end_ns = self.span_ns
         return SourceRecord(
             name=self.name,
             kind=self._recording.kind,
             sha256=self._sha256,
             files=tuple(readable(str(f)) for f in self._recording.files),
-            start_ns=min((first for first, _ in spans), default=0),
-            end_ns=max((last for _, last in spans), default=0),
+            start_ns=start_ns,
+            end_ns=end_ns,
             topics=tuple(sorted(topics)),
         )
 
