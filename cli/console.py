@@ -13,12 +13,14 @@ import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
@@ -79,6 +81,8 @@ def options(record: type[R], **values: Any) -> R:
     except ValidationError as e:
         problems = [
             f"--{str(p['loc'][0]).replace('_', '-')} is {p['input']!r}: {p['msg']}"
+            if p["loc"]
+            else p["msg"].removeprefix("Value error, ")
             for p in e.errors()
         ]
         raise InputError("; ".join(problems), hint="See the command's --help.") from None
@@ -97,6 +101,29 @@ def warn(text: str) -> None:
 def write_json(value: Any) -> None:
     """`value` as JSON on stdout, one document."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+@contextmanager
+def bytes_progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with MB/s and the time left, on a terminal only; as `progress`, for bytes."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as bar:
+        task = bar.add_task(label, total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield advance
 
 
 @contextmanager

@@ -50,6 +50,25 @@ def ingest(
         typer.Option(help="At a run of invalid ticks longer than --max-gap-s."),
     ] = "mask",
     max_gap_s: Annotated[float, typer.Option(min=0, max=86_400, help="Seconds, for --gap.")] = 0.5,
+    split_by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What cuts recordings into episodes: marker:/TOPIC, start:/TOPIC, stop:/TOPIC, "
+            "cut:/TOPIC (or a service, or /JOY:BUTTON), silence:SECONDS. May be given again."
+        ),
+    ] = None,
+    segments: Annotated[
+        Path | None, typer.Option(help="CSV or YAML of recording, start, end, task, ...")
+    ] = None,
+    max_timesteps: Annotated[
+        int | None, typer.Option(min=1, help="Cut episodes that are longer.")
+    ] = None,
+    trim_idle: Annotated[
+        bool, typer.Option("--trim-idle", help="Leave out head and tail in which no action moves.")
+    ] = False,
+    idle_threshold: Annotated[
+        float, typer.Option(help="For --trim-idle, in the action's unit: rad, rad/s, m/s.")
+    ] = 0.01,
     codec: Annotated[
         Literal["jpeg", "zstd", "blosc", "raw"] | None,
         typer.Option(help="How pictures are stored [jpeg; HDF5: raw]."),
@@ -61,6 +80,12 @@ def ingest(
         bool | None, typer.Option("--success/--failure", help="How it ended.")
     ] = None,
     notes: Annotated[str | None, typer.Option(help="Anything else.")] = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, max=1024, help="Recordings at a time.")
+    ] = 1,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Go on without recordings that fail; exit code 3.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Turn recordings into synchronised episodes.
@@ -83,19 +108,28 @@ def ingest(
             latency_ms=latency_ms,
             gap=gap,
             max_gap_s=max_gap_s,
+            split_by=split_by or [],
+            segments=segments,
+            max_timesteps=max_timesteps,
+            trim_idle=trim_idle,
+            idle_threshold=idle_threshold,
             codec=codec,
             quality=quality,
             task=task,
             operator=operator,
             success=success,
             notes=notes,
+            jobs=jobs,
+            keep_going=keep_going,
         )
-        with console.progress("ingest") as advance:
+        with console.bytes_progress("ingest") as advance:
             report = run(sources, out, settings, progress=advance)
         if json:
             console.write_json(report.model_dump(mode="json"))
         else:
             _print_ingest_report(report)
+        if report.failed:
+            raise typer.Exit(3)
 
 
 def _print_ingest_report(report: IngestReport) -> None:
@@ -106,14 +140,16 @@ def _print_ingest_report(report: IngestReport) -> None:
             _print_sync_report(recording, sync)
     table = tables.table(
         "episodes",
-        ["recording", "uid", "state"],
+        ["recording", "segment", "uid", "state"],
         ["steps", "masked", "drops", "worst skew p99 ms"],
     )
     for episode in report.episodes:
         streams = list(episode.sync.streams.values()) if episode.sync else []
         skews = [s.skew_abs_p99_ms for s in streams if s.skew_abs_p99_ms is not None]
         table.add_row(
-            *(Text(episode.recording), episode.uid, "already there" if episode.found else "new"),
+            *(Text(episode.recording), str(episode.segment.number) if episode.segment else "-"),
+            episode.uid,
+            "already there" if episode.found else "new",
             *(str(episode.steps), str(episode.masked)),
             *(str(sum(s.estimated_drops for s in streams)), tables.ms(max(skews, default=None))),
         )
@@ -122,6 +158,13 @@ def _print_ingest_report(report: IngestReport) -> None:
         for recording, sync in new.items():
             for note in sync.notes:
                 console.out.print(Text(f"  {recording}: {note}"))
+    for note in report.notes:
+        console.warn(note)
+    if report.failed:
+        failures = tables.table("failed", ["recording", "why"], [])
+        for failure in report.failed:
+            failures.add_row(Text(failure.recording), Text(failure.error))
+        tables.show(failures)
     steps = sum(e.steps for e in report.episodes)
     console.out.print(
         Text(

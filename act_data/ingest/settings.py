@@ -79,7 +79,9 @@ class IngestSettings(Record):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.split_by and self.segments is not None:
-            raise ValueError("split_by and segments are two ways to say the same: use one")
+            raise ValueError(
+                "--split-by and --segments both say where episodes begin and end: use one"
+            )
         return self
 
     @property
