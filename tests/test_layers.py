@@ -25,7 +25,7 @@ LAYERS = [  # top first; a file may import from lower rows only, or from its own
     {"act_data.report"},
     {"act_data.check"},
     {"act_data.observe", "act_data.fitting", "act_data.segments"},
-    {"act_data.registry"},
+    {"act_data.registry", "act_data.engines"},
     {"act_data.sources", "act_data.robot", "act_data.decode", "act_data.sync",
      "act_data.episodes", "act_data.store", "act_data.stats"},
     {"act_data.interfaces"},
