@@ -40,6 +40,7 @@ DOORS = {  # outside library -> the only rooms that may import it
     "rosbags": {"act_data.sources"},
     "mcap": {"act_data.sources"},
     "lz4": {"act_data.sources"},
+    "xmlrpc": {"act_data.sources.live.ros1.rpc"},
     "zarr": {"act_data.store"},
     "numcodecs": {"act_data.store"},
     "h5py": {"act_data.store.hdf5"},
