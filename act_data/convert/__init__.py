@@ -8,8 +8,9 @@ stays lossless unless somebody asks for JPEG, and how often a picture was encode
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -29,10 +30,9 @@ from act_data.convert.settings import (
     Target,
 )
 from act_data.errors import ConflictError, InputError
-from act_data.records import DatasetSchema
+from act_data.records import DatasetSchema, VersionRecord
 from act_data.registry import Registry
 from act_data.store import open_dataset
-from act_data.types import Role
 
 __all__ = ["ConvertReport", "ConvertSettings", "ConvertedArray", "ConvertedEpisode", "convert"]
 
@@ -74,6 +74,28 @@ def convert(
         foreign.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """What a target was made of.
+
+    Attributes:
+        schema: Of the arrays under their names in this toolkit.
+        stored: How pictures are kept, by array.
+        generations: Most lossy encodings of any episode, by picture array.
+        version: Where the target has versions.
+    """
+
+    planned: Sequence[Planned]
+    schema: DatasetSchema
+    left_out: Mapping[str, str]
+    episodes: Sequence[ConvertedEpisode]
+    stored: Mapping[str, str]
+    generations: Mapping[str, int]
+    notes: Sequence[str] = ()
+    name: str = ""
+    version: VersionRecord | None = None
+
+
 def _convert(
     foreign: Foreign,
     source: Path,
@@ -84,18 +106,50 @@ def _convert(
     began: float,
 ) -> ConvertReport:
     fps = _fps(foreign, settings)
-    planned, left_out = plan(foreign.arrays, settings.names)
-    if target == "aloha_hdf5" and settings.dialect is not None:
-        planned, outside = in_dialect(planned, settings.dialect)
-        left_out.update(outside)
-    if not planned:
-        raise InputError(f"no array of {str(source)!r} is left to convert")
     _check_out(out, foreign)
-    schema = into_store.schema_of(foreign, planned, settings, target=target)
     skipped = Skipped(settings.damaged)
     for name, reason in foreign.broken.items():
         skipped.broken(name, reason)
     progress = Progress(foreign.episodes, tell)
+    if target == "lerobot":
+        done = _to_lerobot(foreign, out, settings, progress, skipped)
+    else:
+        done = _to_store(foreign, out, target, settings, progress, skipped)
+    return ConvertReport(
+        source=str(source),
+        source_format=foreign.kind,
+        variant=foreign.variant,
+        dataset=str(out),
+        target_format=target,
+        name=done.name,
+        version=done.version.number if done.version else 0,
+        content_hash=done.version.content_hash if done.version else "",
+        fps=fps,
+        stamps=done.schema.stamps,
+        added=sum(not episode.found for episode in done.episodes),
+        episodes=tuple(done.episodes),
+        arrays=tuple(_array(p, done) for p in done.planned),
+        left_out={**foreign.left_out, **done.left_out},
+        skipped=skipped.reasons,
+        notes=(*foreign.notes, *done.notes, *_notes(done)),
+        seconds=perf_counter() - began,
+    )
+
+
+def _to_store(
+    foreign: Foreign,
+    out: Path,
+    target: Target,
+    settings: ConvertSettings,
+    progress: Progress,
+    skipped: Skipped,
+) -> _Outcome:
+    planned, left_out = plan(foreign.arrays, settings.names)
+    if target == "aloha_hdf5" and settings.dialect is not None:
+        planned, outside = in_dialect(planned, settings.dialect)
+        left_out.update(outside)
+    _refuse_nothing(planned)
+    schema = into_store.schema_of(foreign, planned, settings, target=target)
     fresh = not out.exists()
     try:
         version, episodes, generations = into_store.write(
@@ -105,24 +159,59 @@ def _convert(
         if fresh and out.is_dir():
             with suppress(OSError):  # not empty: an episode was finished
                 out.rmdir()
-    return ConvertReport(
-        source=str(source),
-        source_format=foreign.kind,
-        variant=foreign.variant,
-        dataset=str(out),
-        target_format=target,
+    notes = []
+    if target == "aloha_hdf5" and not schema.simulated:
+        notes.append(
+            "sim is written as false: the original programs will train on action[t-1] for "
+            "observation t; with --sim they take action[t]"
+        )
+    return _Outcome(
+        planned=planned,
+        schema=schema,
+        left_out=left_out,
+        episodes=episodes,
+        stored={p.name: schema.feature(p.name).codec for p in planned if _is_picture(p)},
+        generations=generations,
+        notes=notes,
         name=Registry().register(open_dataset(out)),
-        version=version.number,
-        content_hash=version.content_hash,
-        fps=fps,
-        stamps=schema.stamps,
-        added=sum(not episode.found for episode in episodes),
-        episodes=tuple(episodes),
-        arrays=tuple(_array(p, schema, generations) for p in planned),
-        left_out={**foreign.left_out, **left_out},
-        skipped=skipped.reasons,
-        notes=(*foreign.notes, *_notes(schema, target, planned)),
-        seconds=perf_counter() - began,
+        version=version,
+    )
+
+
+def _to_lerobot(
+    foreign: Foreign,
+    out: Path,
+    settings: ConvertSettings,
+    progress: Progress,
+    skipped: Skipped,
+) -> _Outcome:
+    from act_data.convert.lerobot import require
+
+    require()
+    from act_data.convert.lerobot.write import plan_export, write
+
+    planned, left_out = plan_export(foreign, settings)
+    _refuse_nothing(planned)
+    # The same arrays as a dataset of this toolkit would have them: what `meta/act.json` tells.
+    kept = {part.name for p in planned for part in p.parts}
+    ours, _ = plan([a for a in foreign.arrays if a.name in kept], {})
+    schema = into_store.schema_of(foreign, ours, settings, target="act_zarr")
+    written = write(foreign, planned, ours, schema, out, settings, progress, skipped)
+    notes = []
+    cut = sum(episode.left_out for episode in written.episodes)
+    if cut:
+        notes.append(
+            f"{cut} steps without valid data were left out, and episodes cut there: "
+            f"{written.pieces} episodes from {len(written.episodes)} (--masked keep keeps them)"
+        )
+    return _Outcome(
+        planned=planned,
+        schema=schema,
+        left_out=left_out,
+        episodes=written.episodes,
+        stored={p.name: written.stored for p in planned if p.picture},
+        generations=written.generations,
+        notes=notes,
     )
 
 
@@ -150,38 +239,40 @@ def _check_out(out: Path, foreign: Foreign) -> None:
         )
 
 
-def _array(p: Planned, schema: DatasetSchema, generations: dict[str, int]) -> ConvertedArray:
-    feature = schema.feature(p.name)
-    numbers = feature.codec == "none"
+def _refuse_nothing(planned: Sequence[Planned]) -> None:
+    if not planned:
+        raise InputError("no array is left to convert", hint="Leave fewer out with --map.")
+
+
+def _is_picture(p: Planned) -> bool:
+    return p.picture or p.dtype == "uint16"
+
+
+def _array(p: Planned, done: _Outcome) -> ConvertedArray:
     return ConvertedArray(
         name=p.name,
         sources=tuple(part.name for part in p.parts),
-        dtype=feature.dtype,
-        shape=feature.shape,
-        unit=feature.unit,
-        stored="" if numbers else feature.codec,
+        dtype=p.dtype,
+        shape=p.shape,
+        unit=p.unit,
+        stored=done.stored.get(p.name, ""),
         was=p.parts[0].encoding,
-        generations=generations.get(p.name),
+        generations=done.generations.get(p.name),
     )
 
 
-def _notes(schema: DatasetSchema, target: Target, planned: Sequence[Planned]) -> list[str]:
+def _notes(done: _Outcome) -> list[str]:
     notes = []
-    unknown = [f.name for f in schema.features if f.role is not Role.SYNC and f.codec == "none"]
-    unknown = [name for name in unknown if not schema.feature(name).unit]
+    numbers = [p for p in done.planned if not _is_picture(p)]
+    unknown = [p.name for p in numbers if not p.unit]
     if unknown:
         notes.append(f"units are not known: {', '.join(unknown)}")
-    if schema.stamps == "nominal":
+    if done.schema.stamps == "nominal":
         notes.append(
-            f"no stamps were recorded: row i is at i / {schema.fps:g} s, and nothing is said about "
-            "how well the arrays were synchronised"
+            f"no stamps were recorded: row i is at i / {done.schema.fps:g} s, and nothing is said "
+            "about how well the arrays were synchronised"
         )
-    wide = [part.name for p in planned for part in p.parts if part.dtype == np.float64]
+    wide = [part.name for p in numbers for part in p.parts if part.dtype == np.float64]
     if wide:
         notes.append(f"float64 became float32: {', '.join(wide)}")
-    if target == "aloha_hdf5" and not schema.simulated:
-        notes.append(
-            "sim is written as false: the original programs will train on action[t-1] for "
-            "observation t; with --sim they take action[t]"
-        )
     return notes

@@ -75,6 +75,13 @@ def open_source(path: Path, settings: ConvertSettings) -> Foreign:
         from act_data.store import open_dataset
 
         return open_own(open_dataset(path), kind)
+    if kind == "lerobot":
+        from act_data.convert.lerobot import require
+
+        require()
+        from act_data.convert.lerobot.read import open_lerobot
+
+        return open_lerobot(path, settings)
     from act_data.convert.aloha import open_aloha
 
     return open_aloha(path, settings)

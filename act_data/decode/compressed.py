@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 1 << 26  # 8192 x 8192: no robot's camera is larger, a decompression bomb is
 _PNG = b"\x89PNG\r\n\x1a\n"
+_DECODED = "JPEG and PNG are decoded here; republish other transports as raw images."
 _DEPTH_HEADER = struct.Struct("<iff")  # format, depthQuantA, depthQuantB
 
 
@@ -32,7 +33,11 @@ def compressed_colour(message: Any, where: str) -> Value:
     Raises:
         DataError: Neither JPEG nor PNG, cut, or damaged.
     """
-    data = raw_bytes(message.data).tobytes()
+    return picture_file(raw_bytes(message.data).tobytes(), f"{where}: format {message.format!r}")
+
+
+def picture_file(data: bytes, where: str) -> Value:
+    """As `compressed_colour`, of the bytes of a PNG or JPEG file."""
     if data.startswith(_PNG):
         picture = _open(data, _png_size(data, where), where)
         if picture.mode.startswith("I"):  # 16 bits of grey: the high byte, as for mono16
@@ -42,7 +47,7 @@ def compressed_colour(message: Any, where: str) -> Value:
     try:
         header = jpeg_header(data)
     except ValueError as e:
-        raise _damaged(where, message, str(e)) from None
+        raise DataError(f"{where}: {e}", hint=_DECODED) from None
     if header.baseline and header.components == 3:
         return EncodedImage(data=data, shape=(header.height, header.width, 3))
     return np.asarray(_open(data, (header.height, header.width), where).convert("RGB"))
@@ -102,5 +107,5 @@ def _open(data: bytes, size: tuple[int, int], where: str) -> Image:
 def _damaged(where: str, message: Any, what: str) -> DataError:
     return DataError(
         f"{where}: format {message.format!r}: {what}",
-        hint="JPEG and PNG are decoded here; republish other transports as raw images.",
+        hint=_DECODED,
     )

@@ -23,6 +23,8 @@ __all__ = [
     "Normaliser",
     "Split",
     "compute",
+    "describe_pictures",
+    "describe_vectors",
     "normaliser",
 ]
 
@@ -125,6 +127,13 @@ def _of_pictures(
                 pictures = reader.read(feature.name, episode, start, start + len(kept))
                 histogram += Histogram.of(pictures[kept], channels)
             advance(len(kept))
+    masked = sum(int((~keep).sum()) for keep in valid)
+    return describe_pictures(histogram, masked=masked, unit=feature.unit)
+
+
+def describe_pictures(histogram: Histogram, *, masked: int = 0, unit: str = "") -> FeatureStats:
+    """The exact statistics of the pictures in `histogram`, per channel."""
+    channels = len(histogram.counts)
     some = histogram.count > 0
     names = ("r", "g", "b") if channels == 3 else ()
     return FeatureStats(
@@ -136,9 +145,9 @@ def _of_pictures(
         **{f"q{q * 100:02.0f}": _numbers(histogram.quantile(q), some) for q in QUANTILES},
         nan=(0,) * channels,
         constant=_constant(histogram.min, histogram.max, some),
-        masked=sum(int((~keep).sum()) for keep in valid),
+        masked=masked,
         names=names,
-        unit=feature.unit,
+        unit=unit,
     )
 
 
@@ -150,13 +159,26 @@ def _of_vectors(
     advance: Callable[[int], None],
 ) -> FeatureStats:
     dimensions = int(np.prod(feature.shape))
-    moments = Moments.of(np.zeros((0, dimensions)))
     parts: list[NDArray[np.generic]] = []
     for episode, keep in zip(episodes, valid, strict=True):
-        rows = reader.read(feature.name, episode)[keep].reshape(-1, dimensions)
-        moments += Moments.of(rows)
-        parts.append(rows)
+        parts.append(reader.read(feature.name, episode)[keep].reshape(-1, dimensions))
         advance(len(keep))
+    masked = sum(int((~keep).sum()) for keep in valid)
+    return describe_vectors(parts, masked=masked, names=feature.names, unit=feature.unit)
+
+
+def describe_vectors(
+    parts: Sequence[NDArray[np.generic]],
+    *,
+    masked: int = 0,
+    names: tuple[str, ...] = (),
+    unit: str = "",
+) -> FeatureStats:
+    """The exact statistics of all rows in `parts`, each (T, D), per dimension."""
+    dimensions = parts[0].shape[1]
+    moments = Moments.of(np.zeros((0, dimensions)))
+    for rows in parts:
+        moments += Moments.of(rows)
     columns = np.concatenate(parts).T
     quantiles = np.zeros((len(QUANTILES), dimensions))
     for d, column in enumerate(columns):
@@ -176,9 +198,9 @@ def _of_vectors(
         },
         nan=tuple(moments.excluded.tolist()),
         constant=_constant(moments.min, moments.max, some),
-        masked=sum(int((~keep).sum()) for keep in valid),
-        names=feature.names,
-        unit=feature.unit,
+        masked=masked,
+        names=names,
+        unit=unit,
     )
 
 
