@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from act_data.check import Verification
 from act_data.convert import ConvertReport
+from act_data.convert.lerobot.layout import ActNotes
 from act_data.ingest import IngestReport
 from act_data.inspect import Inspection
 from act_data.records import DatasetSchema, EpisodeRecord, StatsRecord, SyncReport, VersionRecord
@@ -36,6 +37,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "evaluation": EvaluationReport,
     "ingest-report": IngestReport,
     "inspection": Inspection,
+    "lerobot-notes": ActNotes,
     "model-config": ModelConfig,
     "registered-dataset": RegisteredDataset,
     "robot": RobotFile,

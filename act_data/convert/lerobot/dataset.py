@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,6 @@ from act_data.records import DatasetSchema, EpisodeInfo, Split
 from act_data.stats import Histogram
 from act_data.store import jpeg
 from act_data.store.files import writing
-from act_data.store.hashing import canonical_json
 
 Values = Mapping[str, NDArray[np.generic]]
 _PICTURE_NAMES = ["height", "width", "channels"]
@@ -183,7 +183,7 @@ class Recorder:
 
     def _document(self, key: str, document: Any) -> None:
         with writing(self._root / key, 0):
-            (self._root / key).write_bytes(canonical_json(document) + b"\n")
+            (self._root / key).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
 
     def _seconds(self, frames: NDArray[np.int64]) -> NDArray[np.float32]:
         return (frames / self._fps).astype(np.float32)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from act_data.errors import DataError
 from act_data.store.files import open_regular, writing
 
 ROW_GROUP_BYTES = 64 << 20  # a row group is an episode, or this much of a long one
-_MAX_ROWS = 1 << 40
 _DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
 
 
@@ -187,16 +187,17 @@ class TableReader:
             fd, _ = open_regular(root, key)
         except FileNotFoundError as e:
             raise DataError(f"table {key!r} is missing") from e
-        self._file = os.fdopen(fd, "rb")
-        try:
-            self._table = pq.ParquetFile(self._file, buffer_size=1 << 20, pre_buffer=False)
-            self.rows: int = self._table.metadata.num_rows
-            names = set(self._table.schema_arrow.names)
-        except _DAMAGED as e:
-            raise DataError(f"table {key!r} is no sound parquet file: {e}") from e
-        missing = sorted(set(columns) - names)
-        if missing or self.rows > _MAX_ROWS:
-            raise DataError(f"table {key!r} has {self.rows} rows and no column {missing}")
+        with ExitStack() as undo:
+            self._file = undo.enter_context(os.fdopen(fd, "rb"))
+            try:
+                self._table = pq.ParquetFile(self._file, buffer_size=1 << 20, pre_buffer=False)
+                names = set(self._table.schema_arrow.names)
+            except _DAMAGED as e:
+                raise DataError(f"table {key!r} is no sound parquet file: {e}") from e
+            missing = sorted(set(columns) - names)
+            if missing:
+                raise DataError(f"table {key!r} has no column {missing}")
+            undo.pop_all()
         step = sum(_bytes_of(c) for c in columns.values())
         size = max(1, min(1024, (16 << 20) // step))
         self._batches: Iterator[Any] = self._table.iter_batches(size, columns=list(columns))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,7 @@ _ENCODERS: dict[VideoCodec, tuple[str, dict[str, str]]] = {
     "av1": ("libsvtav1", {"g": "2", "crf": "30", "preset": "12"}),
     "h264": ("libx264", {"g": "2", "crf": "23", "preset": "medium"}),
 }
-_DECODED = {"av1", "libdav1d", "h264", "hevc", "vp9", "mpeg4"}
+_DECODED = {"av1", "h264", "hevc", "vp9", "mpeg4"}
 _SEEK_S = 2.0  # further ahead than that it is cheaper to jump
 
 
@@ -133,19 +134,21 @@ class VideoReader:
             fd, _ = open_regular(root, key)
         except FileNotFoundError as e:
             raise DataError(f"video {key!r} is missing") from e
-        self._file = os.fdopen(fd, "rb")
-        with self._reads():
+        with ExitStack() as undo, self._reads():
+            self._file = undo.enter_context(os.fdopen(fd, "rb"))
             # The format is named: a playlist that pretends to be an .mp4 would open other files.
-            self._container = av.open(self._file, "r", format="mp4")
+            self._container = undo.enter_context(
+                av.open(self._file, "r", format="mp4", metadata_errors="replace")
+            )
             if not self._container.streams.video:
                 raise DataError(f"video {key!r} has no picture stream")
             self._stream = self._container.streams.video[0]
             context = self._stream.codec_context
-            if context.name not in _DECODED:
+            if context.codec.canonical_name not in _DECODED:
                 raise DataError(f"video {key!r} is in {context.name}, which is not read here")
             self._check_shape(context.height, context.width)
             self._stream.thread_type = "AUTO"
-            self.codec: str = context.codec.canonical_name
+            undo.pop_all()
         self._frames = self._decoded()
         self._next: av.VideoFrame | None = None
         self._at = 0.0

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
+import av
 import cv2
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 Dialect = Literal["plain", "compressed", "mobile", "agilex"]
@@ -88,3 +92,65 @@ def as_act_plus_plus_loads(path: Path, camera: str, t: int) -> NDArray[np.uint8]
         image = root[f"/observations/images/{camera}"][t]
         compress = root.attrs.get("compress", False)
     return np.asarray(cv2.imdecode(image, 1) if compress else image, np.uint8)
+
+
+def lerobot_v21(root: Path, lengths: tuple[int, ...] = (5, 3), *, seed: int = 0) -> list[Any]:
+    """A dataset as lerobot 0.1 to 0.3 recorded it: files per episode, documents of JSON lines.
+
+    Returns:
+        State and action of each episode.
+    """
+    rng = np.random.default_rng(seed)
+    key = "observation.images.top"
+    features: dict[str, Any] = {
+        "observation.state": {
+            "dtype": "float32", "shape": [6], "names": {"motors": list("abcdef")},
+        },
+        "action": {"dtype": "float32", "shape": [6], "names": list("ABCDEF")},
+        key: {"dtype": "video", "shape": [H, W, 3], "names": ["height", "width", "channels"],
+              "info": {"video.codec": "h264", "video.is_depth_map": False}},
+        "next.done": {"dtype": "bool", "shape": [1], "names": None},
+        "timestamp": {"dtype": "float32", "shape": [1], "names": None},
+        **{n: {"dtype": "int64", "shape": [1], "names": None}
+           for n in ("frame_index", "episode_index", "index", "task_index")},
+    }  # fmt: skip
+    info = {
+        "codebase_version": "v2.1", "robot_type": "so100", "total_episodes": len(lengths),
+        "total_frames": sum(lengths), "total_tasks": 2, "total_videos": len(lengths),
+        "total_chunks": 1, "chunks_size": 1000, "fps": 30, "splits": {"train": f"0:{len(lengths)}"},
+        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/"
+        "episode_{episode_index:06d}.mp4",
+        "features": features,
+    }  # fmt: skip
+    for folder in ("meta", "data/chunk-000", f"videos/chunk-000/{key}"):
+        (root / folder).mkdir(parents=True)
+    (root / "meta" / "info.json").write_text(json.dumps(info, indent=4))
+    tasks = [{"task_index": i, "task": t} for i, t in enumerate(("pick", "place"))]
+    (root / "meta" / "tasks.jsonl").write_text("".join(json.dumps(t) + "\n" for t in tasks))
+    made, first, lines = [], 0, ""
+    for e, length in enumerate(lengths):
+        arrays = rng.normal(size=(2, length, 6)).astype(np.float32)
+        made.append(arrays)
+        steps = np.arange(length)
+        table = {
+            "observation.state": list(arrays[0]),
+            "action": list(arrays[1]),
+            "next.done": steps == length - 1,
+            "timestamp": (steps / 30).astype(np.float32),
+            "frame_index": steps, "episode_index": np.full(length, e),
+            "index": first + steps, "task_index": np.full(length, e % 2),
+        }  # fmt: skip
+        pq.write_table(pa.table(table), root / f"data/chunk-000/episode_{e:06d}.parquet")
+        with av.open(str(root / f"videos/chunk-000/{key}/episode_{e:06d}.mp4"), "w") as container:
+            stream = container.add_stream("libx264", rate=30, options={"g": "2", "crf": "18"})
+            stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
+            for t in range(length):
+                frame = av.VideoFrame.from_ndarray(picture(t, 1, e), format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        task = ("pick", "place")[e % 2]
+        lines += json.dumps({"episode_index": e, "tasks": [task], "length": length}) + "\n"
+        first += length
+    (root / "meta" / "episodes.jsonl").write_text(lines)
+    return made
