@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from act_data.sources.bounds import MAX_MESSAGE_BYTES
 from act_data.sources.live.ros1.header import LENGTH
-from act_data.sources.storage import MAX_MESSAGE_BYTES
 
 READ_AHEAD_BYTES = 8192
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from act_data.sources.bounds import MAX_MESSAGE_BYTES
 from act_data.sources.live.ros1 import http, rpc
 from act_data.sources.live.ros1.header import decode_header, encode_header, publisher_header
 from act_data.sources.live.ros1.stream import READ_AHEAD_BYTES, Receive, messages
-from act_data.sources.storage import MAX_MESSAGE_BYTES
 from tests.bags import u32
 
 JOINT_STATE = {
