@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import convert, datasets, ingest, inspect, robots
+from . import convert, datasets, ingest, inspect, record, robots
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -14,6 +14,7 @@ app = typer.Typer(
     help="From recorded rosbags to synchronised, versioned episodes.",
 )
 app.command()(inspect.inspect)
+app.command()(record.record)
 app.command()(ingest.ingest)
 app.command()(convert.convert)
 app.command()(datasets.stats)

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from io import BytesIO
 from typing import Literal
+
+from mcap.exceptions import EndOfFile
+from mcap.records import Channel as Channel_
+from mcap.records import Message
+from mcap.stream_reader import StreamReader
 
 from act_data.sources.storage import Channel, Definition
 from tests.bags import Entry, message, typestore
@@ -35,3 +41,18 @@ def payloads(
         built = message(store, type_, values)
         serialize = store.serialize_ros1 if encoding == "ros1" else store.serialize_cdr
         yield recv_ns, topic, bytes(serialize(built, type_))
+
+
+def streamed(data: bytes) -> list[tuple[str, Message]]:
+    """Topic and message of all that mcap's own reader finds in a file that nobody finished."""
+    found: list[tuple[str, Message]] = []
+    topics: dict[int, str] = {}
+    try:
+        for record in StreamReader(BytesIO(data)).records:
+            if isinstance(record, Channel_):
+                topics[record.id] = record.topic
+            if isinstance(record, Message):
+                found.append((topics[record.channel_id], record))
+    except EndOfFile:
+        pass
+    return found

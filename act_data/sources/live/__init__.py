@@ -1,6 +1,7 @@
 """Live topics as raw messages: one inbox, and a backend per way of hearing a robot."""
 
 from act_data.sources.live.backend import LiveBackend
+from act_data.sources.live.backends import BACKENDS, open_backend
 from act_data.sources.live.inbox import Arrival, Inbox
 from act_data.sources.live.memory import MemoryBackend
 from act_data.sources.live.replay import ReplayBackend
@@ -8,6 +9,7 @@ from act_data.sources.live.source import LiveSource
 from act_data.sources.live.spool import Spool
 
 __all__ = [
+    "BACKENDS",
     "Arrival",
     "Inbox",
     "LiveBackend",
@@ -15,4 +17,5 @@ __all__ = [
     "MemoryBackend",
     "ReplayBackend",
     "Spool",
+    "open_backend",
 ]
