@@ -6,12 +6,16 @@ from collections.abc import Iterable, Iterator
 from io import BytesIO
 from typing import Literal
 
+import numpy as np
 from mcap.exceptions import EndOfFile
 from mcap.records import Channel as Channel_
 from mcap.records import Message
 from mcap.stream_reader import StreamReader
 
+from act_data.interfaces import Source
+from act_data.observe import Observation
 from act_data.sources.storage import Channel, Definition
+from act_data.types import EncodedImage, RobotSpec
 from tests.bags import Entry, message, typestore
 
 Encoding = Literal["ros1", "cdr"]
@@ -56,3 +60,21 @@ def streamed(data: bytes) -> list[tuple[str, Message]]:
     except EndOfFile:
         pass
     return found
+
+
+def seen(source: Source, robot: RobotSpec) -> Iterator[tuple[object, ...]]:
+    """All that a frame becomes, as values that compare."""
+    view = Observation(source, robot)
+    for frame in view.frames():
+        found = view.observer.observe(frame)
+        yield (
+            frame.tick_ns,
+            found.usable,
+            found.skew_ns.tobytes(),
+            found.reason.tobytes(),
+            found.index.tobytes(),
+            *(
+                (name, v.data if isinstance(v, EncodedImage) else np.asarray(v).tobytes())
+                for name, v in (*found.observation.items(), *found.action.items())
+            ),
+        )

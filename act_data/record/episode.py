@@ -55,17 +55,17 @@ class Episode:
         self.error: ActError | None = None
         self.watch = Watch(here.robot.action_shift)
         self._settings = settings
-        write_sidecar(target, settings.annotation)
+        self._spool = Spool(target, channels.values(), _about(backend, here, settings))
         try:
-            self._spool = Spool(target, channels.values(), _about(backend, here, settings))
-        except ActError:
-            write_sidecar(target, Annotation())
+            write_sidecar(target, settings.annotation)
+            self.source = LiveSource(backend, inbox, channels, self._spool)
+            self._view = Observation(self.source, here.robot)
+            self._listen = listeners(
+                settings.stops, self.source.topics, (), self.source.deserialize, self._marked
+            )
+        except BaseException:
+            self._remove()
             raise
-        self.source = LiveSource(backend, inbox, channels, self._spool)
-        self._view = Observation(self.source, here.robot)
-        self._listen = listeners(
-            settings.stops, self.source.topics, (), self.source.deserialize, self._marked
-        )
         self._stop = Stop.SOURCE_ENDED
         self.began = monotonic()
         self._seconds = 0.0
@@ -119,8 +119,7 @@ class Episode:
 
     def discard(self, verdict: Verdict) -> RecordedEpisode:
         """Remove it; `verdict` says why."""
-        self._spool.discard()
-        sidecar(self.target).unlink(missing_ok=True)
+        self._remove()
         return self._report(verdict, "", None)
 
     def keep(self) -> RecordedEpisode:
@@ -130,6 +129,10 @@ class Episode:
             self._future.result()
         self._spool.keep()
         return self._report(Verdict.SAVED, str(self._spool.path), None)
+
+    def _remove(self) -> None:
+        self._spool.discard()
+        sidecar(self.target).unlink(missing_ok=True)
 
     def _record(self) -> None:
         limit = self._settings.max_timesteps

@@ -9,7 +9,7 @@ from act_data.errors import DataError
 from act_data.fitting import fitting_robot
 from act_data.record.settings import RecordSettings
 from act_data.robot import bind, misses
-from act_data.segments import Split
+from act_data.segments import Split, listeners
 from act_data.sources.live import LiveBackend
 from act_data.sources.storage import Channel
 from act_data.types import RobotSpec, TopicInfo
@@ -70,6 +70,9 @@ def find_robot(
 
     Args:
         robot: None for the preset that fits.
+
+    Raises:
+        DataError: A topic that is to start or stop episodes is of a type that marks nothing.
     """
     if robot is None:
         try:
@@ -85,6 +88,8 @@ def find_robot(
             missing.append(f"{split.name}: nobody publishes it")
     if missing:
         return tuple(missing)
+    # Whether these topics can mark anything is known now, and not when the first episode begins.
+    listeners((*settings.starts, *settings.stops), topics, (), lambda raw: None, lambda mark: None)
     bound = bind(robot, topics)
     return RobotHere(
         robot=robot,

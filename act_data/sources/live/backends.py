@@ -8,7 +8,7 @@ from act_data.errors import InputError
 from act_data.sources.live.backend import LiveBackend
 from act_data.sources.live.replay import ReplayBackend
 
-BACKENDS = ("replay:BAG",)
+BACKENDS = ("ros2", "ros2:DOMAIN", "replay:BAG")
 
 
 def open_backend(name: str, *, speed: float = 1.0) -> LiveBackend:
@@ -19,10 +19,14 @@ def open_backend(name: str, *, speed: float = 1.0) -> LiveBackend:
 
     Raises:
         InputError: There is no such backend.
-        NotFoundError: The recording does not exist.
-        DataError: The recording cannot be opened.
+        NotFoundError: What it needs is not installed, or the recording does not exist.
+        DataError: The other side does not answer, or the recording cannot be opened.
     """
     kind, _, where = name.partition(":")
+    if kind == "ros2" and (not where or where.isdecimal()):
+        from act_data.sources.live.ros2 import Ros2Backend  # imports rclpy, which takes long
+
+        return Ros2Backend(domain_id=int(where) if where else None)
     if kind == "replay" and where:
         return ReplayBackend(Path(where), speed=speed)
     raise InputError(f"no backend {name!r}", hint=f"Use one of: {', '.join(BACKENDS)}.")

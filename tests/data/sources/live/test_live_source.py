@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from threading import Thread
@@ -14,14 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from act_data.errors import DataError, InputError, NotFoundError
-from act_data.interfaces import Source
-from act_data.observe import Observation
 from act_data.robot import load_robot
 from act_data.sources import find_recordings, open_recording
 from act_data.sources.live import Inbox, LiveSource, MemoryBackend, ReplayBackend, Spool
-from act_data.types import EncodedImage, RobotSpec
 from tests.bags import KINDS, Entry, Kind
-from tests.live_topics import ENCODINGS, Encoding, channels, payloads
+from tests.live_topics import ENCODINGS, Encoding, channels, payloads, seen
 from tests.small_robot import bag, entries, robot_file
 
 MS = 10**6
@@ -56,24 +52,6 @@ def played(
         backend.publish(topic, payload)
     backend.end()
     return source, spool
-
-
-def seen(source: Source, robot: RobotSpec) -> Iterator[tuple[object, ...]]:
-    """All that a frame becomes, as values that compare."""
-    view = Observation(source, robot)
-    for frame in view.frames():
-        found = view.observer.observe(frame)
-        yield (
-            frame.tick_ns,
-            found.usable,
-            found.skew_ns.tobytes(),
-            found.reason.tobytes(),
-            found.index.tobytes(),
-            *(
-                (name, v.data if isinstance(v, EncodedImage) else np.asarray(v).tobytes())
-                for name, v in (*found.observation.items(), *found.action.items())
-            ),
-        )
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
