@@ -18,7 +18,7 @@ import pytest
 
 from act_data.record import RecordReport, session
 from act_data.sources import find_recordings, open_recording
-from act_data.sources.live import Inbox
+from act_data.sources.live import Arrival, Inbox, Spool
 from tests.cli.commands import BIN, done, refused, run
 from tests.small_robot import bag, entries, robot_file
 
@@ -69,8 +69,15 @@ def test_people_get_a_line_for_each_episode_and_the_next_command(
 def test_what_was_lost_is_exit_code_3(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "Inbox", lambda: Inbox(6_000))
-    ended = run("act-data", *command(folder, tmp_path, "--json", speed=1000))
+    write = Spool.write
+
+    def slowly(self: Spool, arrival: Arrival) -> None:
+        time.sleep(0.002)
+        write(self, arrival)
+
+    monkeypatch.setattr(Spool, "write", slowly)
+    monkeypatch.setattr(session, "Inbox", lambda: Inbox(20_000))
+    ended = run("act-data", *command(folder, tmp_path, "--json", speed=60))
     assert ended.code == 3, ended.err
     (episode,) = json.loads(ended.out)["episodes"]
     assert sum(episode["lost"].values()) > 0
