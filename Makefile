@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test newest lint types bench schemas docs system clean
+.PHONY: help demo test newest lint types bench fuzz schemas docs system clean
 
 help: ## Show what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,10 @@ types: $(BIN)/.dev ## Types: mypy --strict
 
 bench: $(BIN)/.dev ## Every benchmark, small; each prints ratios against a peer or a limit
 	@for b in benchmarks/*.py; do echo "== $$b"; $(BIN)/python $$b --quick || exit 1; done
+
+fuzz: $(BIN)/.dev ## Ten minutes of atheris over everything that reads untrusted bytes
+	@$(BIN)/uv pip install -q --python $(BIN)/python -e '.[fuzz]' || $(BIN)/python -m pip install -q -e '.[fuzz]'
+	@$(BIN)/python -m tests.fuzz.run --seconds 600
 
 schemas: $(BIN)/.dev ## Write the JSON Schemas of everything that is written to a file
 	@$(BIN)/python -m tests.write_schemas

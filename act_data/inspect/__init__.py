@@ -8,6 +8,7 @@ One pass over each recording. Memory is bounded by the number of topics, not by 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from act_data.robot import bind, load_robot, misses, parse_robot, preset_names
 from act_data.sources import BagSource, Recording, find_recordings, open_recording
 from act_data.store.files import write_whole
 from act_data.sync.values import CAPACITY
-from act_data.types import NS_PER_S, TopicInfo
+from act_data.types import NS_PER_S, RobotSpec, TopicInfo
 
 __all__ = [
     "Inspection",
@@ -170,12 +171,16 @@ def _too_many(topics: Mapping[str, TopicInfo]) -> Iterator[str]:
 def _presets(topics: Mapping[str, TopicInfo]) -> tuple[PresetFit, ...]:
     """How each preset fits, the one that reads most first."""
     fits = []
-    for name in preset_names():
-        robot = load_robot(name)
+    for name, robot in _shipped().items():
         lacks = misses(robot, topics)
         reads = 0 if lacks else len(bind(robot, topics))
         fits.append(PresetFit(name=name, reads=reads, misses=lacks))
     return tuple(sorted(fits, key=lambda fit: (-fit.reads, len(fit.misses), fit.name)))
+
+
+@cache
+def _shipped() -> Mapping[str, RobotSpec]:
+    return {name: load_robot(name) for name in preset_names()}
 
 
 def _proposal(sound: Sequence[tuple[RecordingCard, Mapping[str, TopicInfo]]]) -> Proposal:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import struct
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -228,4 +229,28 @@ def test_a_chunk_that_ends_early_is_an_error(tmp_path: Path, compression: str) -
     (size,) = struct.unpack_from("<I", data, at)
     path.write_bytes(data[:at] + struct.pack("<I", size + 1) + data[at + 4 :])
     with pytest.raises(DataError, match=f"ends early: {size} of {size + 1} bytes"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(bytes.fromhex("28b52ffd81270000000005000008"), id="corrupt"),
+        pytest.param(bytes.fromhex("28b52ffd0000000000010000000500"), id="another-frame"),
+    ],
+)
+def test_damaged_zstd_data_are_an_error_as_others_are(data: bytes) -> None:
+    with pytest.raises(ValueError, match="zstd"):
+        inflate_zstd(data, 1000)
+
+
+@pytest.mark.parametrize("column", ["name", "type"])
+def test_a_topic_without_a_name_is_a_damage(tmp_path: Path, column: str) -> None:
+    path = small(tmp_path / "a", "db3")
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("PRAGMA writable_schema=ON")
+        database.execute("UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '')")
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(f"UPDATE topics SET {column} = NULL WHERE id = 2")
+    with pytest.raises(DataError, match=r"topic 2 is called .* and has type"):
         read(path)

@@ -1,0 +1,162 @@
+"""Files that say what others hold: robot files, and the documents and shards of a dataset."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from act_data.errors import ActError
+from act_data.interfaces import DatasetReader
+from act_data.robot import parse_robot, preset_names, preset_text
+from act_data.store import open_dataset, open_writer
+from tests.data.store.contract import make_schema, make_steps, record
+from tests.fuzz.edits import edited
+from tests.fuzz.recordings import folder
+from tests.small_robot import ROBOT
+
+
+def robot(data: bytes) -> None:
+    """A robot file."""
+    parse_robot("robot.yaml", data)
+
+
+def robots() -> list[bytes]:
+    """The presets, and a small robot."""
+    return [ROBOT.encode(), *(preset_text(name).encode() for name in preset_names())]
+
+
+# --- a dataset --------------------------------------------------------------------------------
+
+
+@cache
+def _dataset() -> tuple[Path, Mapping[str, bytes]]:
+    """A small dataset, and its files by name as they were committed."""
+    path = folder() / "ds.zarr"
+    shutil.rmtree(path, ignore_errors=True)
+    with open_writer(path, make_schema("jpeg"), shard_frames=4) as writer:
+        for n, length in ((0, 5), (1, 3)):
+            record(writer, f"uid{n}", make_steps(length, seed=n), seed=n)
+        writer.commit(["uid0", "uid1"])
+    files = {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    }
+    return path, files
+
+
+def _with(name: str, content: bytes) -> None:
+    """Open, read and verify the dataset with one file exchanged."""
+    path, files = _dataset()
+    file = path / name
+    file.write_bytes(content)
+    try:
+        reader = open_dataset(path)
+        for feature in reader.schema.features:
+            for episode in range(len(reader.episodes)):
+                _read(reader, feature.name, episode)
+        reader.stats()
+        reader.verify()
+    finally:
+        file.write_bytes(files[name])
+
+
+def _read(reader: DatasetReader, feature: str, episode: int) -> None:
+    try:
+        reader.read(feature, episode)
+    except ActError:
+        return  # another array may be sound
+
+
+def documents_of_a_store(data: bytes) -> None:
+    """One of the JSON documents of a dataset; the first byte says which."""
+    if not data:
+        return
+    names = [name for name in _dataset()[1] if name.endswith(".json")]
+    _with(names[data[0] % len(names)], data[1:])
+
+
+def values_of_a_store(data: bytes) -> None:
+    """One value of a document exchanged for another: the document stays JSON.
+
+    Args:
+        data: Which document, which value (two bytes), and what takes its place, as JSON or text.
+    """
+    if len(data) < 4:
+        return
+    _, files = _dataset()
+    names = [name for name in files if name.endswith(".json")]
+    name = names[data[0] % len(names)]
+    document = json.loads(files[name])
+    places = list(_places(document))
+    holder, key = places[int.from_bytes(data[1:3], "little") % len(places)]
+    text = data[3:].decode("utf-8", "replace")
+    try:
+        holder[key] = json.loads(text)
+    except (ValueError, RecursionError):
+        holder[key] = text
+    try:
+        content = json.dumps(document).encode()
+    except (ValueError, RecursionError):
+        return
+    _with(name, content)
+
+
+def _places(node: object) -> list[tuple[object, object]]:
+    items = (
+        node.items()
+        if isinstance(node, dict)
+        else enumerate(node)
+        if isinstance(node, list)
+        else ()
+    )
+    return [place for key, inner in items for place in ((node, key), *_places(inner))]
+
+
+def shards_of_a_store(data: bytes) -> None:
+    """A program of changes to one of the shards of a dataset; the first byte says which."""
+    if not data:
+        return
+    _, files = _dataset()
+    names = [name for name in files if not name.endswith(".json")]
+    name = names[data[0] % len(names)]
+    index = range(max(0, len(files[name]) - 16 * 4 - 4), len(files[name]) - 4, 4)
+    places = [(at, size) for at in index for size in (4, 8)]
+    _with(name, edited(files[name], data[1:], places))
+
+
+def document_seeds() -> list[bytes]:
+    """Every document as it is."""
+    names = [name for name in _dataset()[1] if name.endswith(".json")]
+    return [bytes([n]) + _dataset()[1][name] for n, name in enumerate(names)]
+
+
+def value_seeds() -> list[bytes]:
+    """Values that a document should not have."""
+    odd = [
+        "null",
+        "-1",
+        "1e400",
+        "99999999999999999999",
+        '"x"',
+        "[]",
+        "{}",
+        "true",
+        "NaN",
+        '"../x"',
+    ]
+    documents = sum(name.endswith(".json") for name in _dataset()[1])
+    return [
+        bytes([n, 7 * k, 0]) + value.encode()
+        for n in range(documents)
+        for k, value in enumerate(odd)
+    ]
+
+
+def shard_seeds() -> list[bytes]:
+    """Programs for every shard."""
+    shards = sum(not name.endswith(".json") for name in _dataset()[1])
+    return [bytes([n, what, 9 * what, what, 5 * what]) for n in range(shards) for what in range(8)]
