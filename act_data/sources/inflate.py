@@ -66,12 +66,15 @@ def inflate_to(stored: Stored, file: io.BufferedRandom) -> None:
 
 
 def inflate_zstd(data: bytes | memoryview, limit: int) -> bytes:
-    """The decompressed bytes; ValueError when they are more than `limit`.
+    """The decompressed bytes; ValueError when they are more than `limit`, or damaged.
 
     Reads as a stream: the size that the frame itself declares is not trusted.
     """
-    with _zstd().stream_reader(data) as stream:
-        raw = stream.read(limit + 1)
+    try:
+        with _zstd().stream_reader(data) as stream:
+            raw = stream.read(limit + 1)
+    except zstandard.ZstdError as e:
+        raise ValueError(str(e)) from e
     if len(raw) > limit:
         raise ValueError(f"zstd data inflates to more than {limit} bytes")
     return raw

@@ -252,5 +252,5 @@ def test_a_topic_without_a_name_is_a_damage(tmp_path: Path, column: str) -> None
         database.execute("UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '')")
     with closing(sqlite3.connect(path)) as database, database:
         database.execute(f"UPDATE topics SET {column} = NULL WHERE id = 2")
-    with pytest.raises(DataError, match=r"topic 2 is called .* and has type"):
+    with pytest.raises(DataError, match=r"topic .* has id 2 and type"):
         read(path)
