@@ -15,12 +15,13 @@ from rosbags.typesys.msg import normalize_msgtype
 
 from act_data.sources.storage import Definition
 
-MAX_HEADER_BYTES = 2 * 2**20  # a definition may have half of it
+MAX_HEADER_BYTES = 2**20  # a definition may have MAX_DEFINITION_BYTES
 LENGTH = struct.Struct("<I")
 
 _TYPE = re.compile(r"[A-Za-z]\w*/[A-Za-z]\w*", re.ASCII)
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _MD5_OF_NOTHING = "d41d8cd98f00b204e9800998ecf8427e"  # std_msgs/Empty: its definition is ""
+_ABOUT = ("callerid", "latching", "md5sum")
 _SHOWN = 200
 
 
@@ -32,12 +33,14 @@ class PublisherHeader:
         caller: Name of its node; "" where it does not tell.
         type: Message type in the ROS 2 spelling.
         md5sum: ROS 1's fingerprint of the definition: equal ones are the same bytes.
+        about: What else it says, as bags keep it: caller, fingerprint, latching.
     """
 
     caller: str
     type: str
     md5sum: str
     definition: Definition
+    about: Mapping[str, str]
 
 
 def encode_header(fields: Mapping[str, str]) -> bytes:
@@ -94,6 +97,7 @@ def publisher_header(fields: Mapping[str, str]) -> PublisherHeader:
         type=normalize_msgtype(type_),
         md5sum=md5sum,
         definition=Definition(format="msg", text=text),
+        about={name: fields[name][:_SHOWN] for name in _ABOUT if name in fields},
     )
 
 

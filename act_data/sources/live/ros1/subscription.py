@@ -91,6 +91,7 @@ class Subscription:
                 encoding="ros1",
                 definition=self._header.definition,
                 count=0,
+                about=self._header.about,
             )
 
     def update(self, listed: Sequence[str]) -> None:
