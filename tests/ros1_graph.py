@@ -6,6 +6,7 @@ imported into the tests.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -14,11 +15,15 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import pytest
+
+from act_data.store import jpeg
 
 PYTHON = "/usr/bin/python3"
 RECORD = "/usr/lib/rosbag/record"
@@ -126,8 +131,9 @@ class Ros1Publisher:
     """One rospy process with the topics it was started with; see ros1_publisher.py."""
 
     def __init__(self, node: str, topics: Topics, environment: Mapping[str, str]) -> None:
+        whole = {topic: {"jpeg": _jpeg()} | dict(options) for topic, options in topics.items()}
         self._process = subprocess.Popen(
-            [PYTHON, str(PUBLISHER), node, json.dumps(topics)],
+            [PYTHON, str(PUBLISHER), node, json.dumps(whole)],
             env=dict(environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -195,3 +201,10 @@ class Ros1Publisher:
                 self._process.communicate(timeout=PATIENCE_S)  # closes stdin: a clean end
             except subprocess.TimeoutExpired:
                 self.kill()
+
+
+@cache
+def _jpeg() -> str:
+    """A picture of 48x64, in base64."""
+    ramp = np.linspace(0, 255, 48 * 64 * 3).astype(np.uint8).reshape(48, 64, 3)
+    return base64.b64encode(jpeg.encode(ramp, 95)).decode()

@@ -3,7 +3,7 @@
     /usr/bin/python3 tests/ros1_publisher.py NODE '{"/joints": {"type": "sensor_msgs/JointState"}}'
 
 Reads one JSON object per line and answers each with one. Every message carries its number: images
-in all their bytes (modulo 256), joint states in their positions, the rest in `header.seq`.
+in all their bytes (modulo 256), JPEGs in a comment, joint states in their positions.
 
     {"do": "subscribers"}                       answers how many each topic has
     {"do": "publish", "count": 30, "hz": 100}   of each topic; answers the stamps in ns by topic
@@ -12,7 +12,9 @@ in all their bytes (modulo 256), joint states in their positions, the rest in `h
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 import sys
 import time
 from typing import Any
@@ -85,7 +87,11 @@ def filled(message: Any, number: int, options: dict[str, Any]) -> Any:
         message.encoding, message.step = "rgb8", message.width * 3
         message.data = bytes([number % 256]) * (message.height * message.step)
     elif isinstance(message, CompressedImage):
-        message.format, message.data = "jpeg", bytes([number % 256]) * (20_000 + number)
+        jpeg = base64.b64decode(options["jpeg"])
+        comment = b"\xff\xfe" + struct.pack(
+            ">HQ", 10, number
+        )  # behind the two bytes it begins with
+        message.format, message.data = "jpeg", jpeg[:2] + comment + jpeg[2:]
     elif isinstance(message, JointState):
         message.name = [f"joint{i}" for i in range(7)]
         message.position = [number + i / 10 for i in range(7)]

@@ -8,7 +8,7 @@ from act_data.errors import InputError
 from act_data.sources.live.backend import LiveBackend
 from act_data.sources.live.replay import ReplayBackend
 
-BACKENDS = ("ros2", "ros2:DOMAIN", "replay:BAG")
+BACKENDS = ("ros1", "ros1:MASTER_URI", "ros2", "ros2:DOMAIN", "replay:BAG")
 
 
 def open_backend(name: str, *, speed: float = 1.0) -> LiveBackend:
@@ -18,11 +18,15 @@ def open_backend(name: str, *, speed: float = 1.0) -> LiveBackend:
         speed: Of a replay.
 
     Raises:
-        InputError: There is no such backend.
+        InputError: There is no such backend, or no such address.
         NotFoundError: What it needs is not installed, or the recording does not exist.
         DataError: The other side does not answer, or the recording cannot be opened.
     """
     kind, _, where = name.partition(":")
+    if kind == "ros1":
+        from act_data.sources.live.ros1 import Ros1Backend
+
+        return Ros1Backend(where or None)
     if kind == "ros2" and (not where or where.isdecimal()):
         from act_data.sources.live.ros2 import Ros2Backend  # imports rclpy, which takes long
 

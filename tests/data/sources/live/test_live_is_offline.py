@@ -14,6 +14,7 @@ from act_data.sources import find_recordings, open_recording
 from act_data.sources.live import Inbox, LiveBackend, LiveSource, Spool, open_backend
 from act_data.sources.storage import Channel
 from tests.live_topics import seen
+from tests.ros1_graph import Ros1Graph, need_ros1
 from tests.ros2_graph import Ros2Robot, Ros2Topic
 from tests.small_robot import robot_file
 
@@ -44,6 +45,43 @@ def told(backend: LiveBackend, topics: list[str]) -> dict[str, Channel]:
             return found
         sleep(0.02)
     raise AssertionError(f"only {sorted(found)} have told their type")
+
+
+def test_ros1(tmp_path: Path) -> None:
+    need_ros1()
+    robot = load_robot(robot_file(tmp_path, ROBOT))
+    topics = {
+        "/camera": {"type": "sensor_msgs/Image", "size": [48, 64]},
+        "/wrist/compressed": {"type": "sensor_msgs/CompressedImage"},
+        "/arm": {"type": "sensor_msgs/JointState"},
+        "/lead": {"type": "sensor_msgs/JointState"},
+        "/odom": {"type": "nav_msgs/Odometry"},
+    }
+    inbox = Inbox()
+    with (
+        Ros1Graph(tmp_path) as graph,
+        graph.publisher("robot", topics) as publisher,
+        closing(open_backend(f"ros1:{graph.uri}")) as backend,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        backend.subscribe(topics, inbox)
+        channels = told(backend, list(topics))
+        publisher.wait_for_subscribers()
+        spool = Spool(tmp_path / "live.mcap", channels.values(), {})
+        source = LiveSource(backend, inbox, channels, spool)
+        live = threads.submit(lambda: list(seen(source, robot)))
+        publisher.begin(300, hz=100)
+        sent = publisher.published()
+        sleep(0.3)
+        source.stop()
+        frames = live.result(30)
+        path = spool.finish({})
+    with open_recording(find_recordings([path])[0]) as recorded:
+        for topic in topics:
+            assert [m.stamp_ns for m in recorded.messages([topic])] == sent[topic]
+        assert frames == list(seen(recorded, robot))
+    assert len(frames) >= 85
+    assert sum(bool(usable) for _, usable, *_ in frames) > 60
 
 
 @pytest.mark.usefixtures("ros2_domain")
