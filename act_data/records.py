@@ -197,6 +197,8 @@ class SourceRecord(Record):
         sha256: Over the bytes of all its files, in order; of an episode of another dataset of
             this toolkit ("act_zarr", "act_hdf5") its content hash.
         topics: The topics that were read.
+        types: sha256 of the definitions that were given to decode them otherwise than by what the
+            recording says; "" for none.
     """
 
     name: str
@@ -209,6 +211,7 @@ class SourceRecord(Record):
     start_ns: int = 0
     end_ns: int = 0
     topics: tuple[str, ...] = ()
+    types: str = ""
 
 
 class Annotation(Record):

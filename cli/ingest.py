@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from . import console, tables
-from .options import Json
+from .options import Json, MsgPath, Typestore
 
 if TYPE_CHECKING:
     from act_data.ingest import IngestReport
@@ -86,6 +86,8 @@ def ingest(
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Go on without recordings that fail; exit code 3.")
     ] = False,
+    msg_path: MsgPath = None,
+    typestore: Typestore = None,
     json: Json = False,
 ) -> None:
     """Turn recordings into synchronised episodes.
@@ -121,6 +123,8 @@ def ingest(
             notes=notes,
             jobs=jobs,
             keep_going=keep_going,
+            msg_path=tuple(msg_path or ()),
+            typestore=typestore,
         )
         with console.bytes_progress("ingest") as advance:
             report = run(sources, out, settings, progress=advance)

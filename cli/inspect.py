@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from . import console, tables
-from .options import Json
+from .options import Json, MsgPath, Typestore
 
 if TYPE_CHECKING:
     from act_data.inspect import Inspection, Proposal, RecordingCard, TopicCard
@@ -22,6 +22,8 @@ def inspect(
     write: Annotated[
         Path | None, typer.Option(help="Write the proposed robot to this YAML file.")
     ] = None,
+    msg_path: MsgPath = None,
+    typestore: Typestore = None,
     json: Json = False,
 ) -> None:
     """What is in recordings: topics, rates, clocks, pictures, joints, damage; and a robot for them.
@@ -33,11 +35,14 @@ def inspect(
     with console.errors():
         from act_data.inspect import check_new, write_robot
         from act_data.inspect import inspect as run
+        from act_data.sources import Reading, given_types
 
         if write is not None:
             check_new(write)
         with console.progress("inspect") as advance:
-            found = run(sources, progress=advance)
+            found = run(
+                sources, Reading(types=given_types(msg_path or (), typestore)), progress=advance
+            )
         if not json:
             for card in found.recordings:
                 _print_recording(card)

@@ -61,7 +61,7 @@ def ingest(
     """
     began = perf_counter()
     settings = settings or IngestSettings()
-    recordings = find_recordings(sources)
+    recordings = find_recordings(sources, settings.reading)
     _check_out(out, recordings)
     items, notes = _items(recordings, settings)
     asked, misfits = fitting([item.recording for item in items], settings.robot)

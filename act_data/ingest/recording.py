@@ -140,7 +140,7 @@ def _ingested(
     settings, name = plan.settings, item.recording.name
     view = _view(source, plan.robot, settings)
     origin = source.record(view.topics)
-    job = _digest(origin.sha256, plan.asked, settings)
+    job = _digest(origin.sha256 + origin.types, plan.asked, settings)
     segments, heard = _segments(source, view, item, settings)
     if found := _found(plan, job, segments):
         return Outcome(done=tuple(Done(recording=name, uid=uid, found=True) for uid in found))

@@ -18,6 +18,7 @@ from act_data.records import (
     SyncReport,
 )
 from act_data.segments import Split, split_of
+from act_data.sources import Reading, given_types
 from act_data.types import (
     ClockPolicy,
     RobotSpec,
@@ -44,6 +45,8 @@ class IngestSettings(Record):
         task: As operator, success and notes: wins over what files say.
         jobs: Processes.
         keep_going: A recording that cannot be ingested does not stop the others.
+        msg_path: Files and folders with the definitions of types that a recording does not define.
+        typestore: ROS version whose standard types a recording without definitions means.
     """
 
     robot: str = AUTO
@@ -62,6 +65,8 @@ class IngestSettings(Record):
     max_timesteps: int | None = Field(None, ge=1)
     trim_idle: bool = False
     idle_threshold: float = Field(0.01, gt=0, allow_inf_nan=False)
+    msg_path: tuple[Path, ...] = ()
+    typestore: str | None = None
     task: str | None = None
     operator: str | None = None
     success: bool | None = None
@@ -88,6 +93,15 @@ class IngestSettings(Record):
     def splits(self) -> tuple[Split, ...]:
         """`split_by`, read."""
         return tuple(split_of(text) for text in self.split_by)
+
+    @property
+    def reading(self) -> Reading:
+        """How the recordings are read.
+
+        Raises:
+            NotFoundError, InputError: As `given_types`.
+        """
+        return Reading(types=given_types(self.msg_path, self.typestore))
 
     @property
     def annotation(self) -> Annotation:

@@ -23,7 +23,7 @@ from act_data.inspect.cards import (
 from act_data.inspect.proposal import propose
 from act_data.inspect.topic import TopicLook
 from act_data.robot import bind, load_robot, misses, parse_robot, preset_names
-from act_data.sources import BagSource, Recording, find_recordings, open_recording
+from act_data.sources import BagSource, Reading, Recording, find_recordings, open_recording
 from act_data.store.files import write_whole
 from act_data.sync.values import CAPACITY
 from act_data.types import NS_PER_S, RobotSpec, TopicInfo
@@ -48,7 +48,10 @@ _MAX_TOPICS = 4000  # of one recording that are looked at; a robot has hundreds
 
 
 def inspect(
-    sources: Sequence[Path], *, progress: Progress = lambda done, total: None
+    sources: Sequence[Path],
+    reading: Reading | None = None,
+    *,
+    progress: Progress = lambda done, total: None,
 ) -> Inspection:
     """Look into recordings, and propose a robot file that ingests the first one that can be read.
 
@@ -57,13 +60,14 @@ def inspect(
 
     Args:
         sources: Bags, folders of one recording, or folders of many.
+        reading: What a person adds to how they are read.
         progress: Called with (messages done, messages expected) of each recording.
 
     Raises:
         NotFoundError: A path that does not exist, or no recording there.
         DataError: A file that is no recording.
     """
-    looks = [_look(recording, progress) for recording in find_recordings(sources)]
+    looks = [_look(recording, progress) for recording in find_recordings(sources, reading)]
     cards = [card for card, _ in looks]
     sound = [(card, topics) for card, topics in looks if not card.damage]
     return Inspection(recordings=tuple(cards), proposal=_proposal(sound) if sound else None)

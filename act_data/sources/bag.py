@@ -13,9 +13,10 @@ import numpy as np
 from act_data.errors import DataError, NotFoundError
 from act_data.records import SourceRecord
 from act_data.sources.chunk_room import ChunkRoom
+from act_data.sources.given_types import changes_decoding
 from act_data.sources.recording import Recording, open_storage, readable
 from act_data.sources.rosbag_metadata import read_promise
-from act_data.sources.storage import RECORD_AGAIN, Channel, Storage, damage, merged
+from act_data.sources.storage import RECORD_AGAIN, Channel, Definition, Storage, damage, merged
 from act_data.sources.topic_types import TopicTypes
 from act_data.types import NS_PER_S, RawMessage, TopicInfo
 
@@ -59,9 +60,13 @@ class BagSource:
                 self._storages.append(storage)
             self._close = stack.pop_all()
         self._channels: dict[str, list[Channel]] = {}
+        self._given: dict[str, Definition] = {}
         for storage in self._storages:
             for channel in storage.channels:
-                self._channels.setdefault(channel.topic, []).append(channel)
+                complete = recording.reading.types.complete(channel)
+                if complete is not channel and complete.definition is not None:
+                    self._given[channel.topic] = complete.definition
+                self._channels.setdefault(channel.topic, []).append(complete)
         self._topics = {
             name: TopicInfo(
                 name=name,
@@ -202,7 +207,16 @@ class BagSource:
             start_ns=start_ns,
             end_ns=end_ns,
             topics=tuple(sorted(topics)),
+            types=self._given_digest(topics),
         )
+
+    def _given_digest(self, topics: Collection[str]) -> str:
+        changed = [
+            (topic, self._given[topic].text)
+            for topic in sorted(self._given.keys() & topics)
+            if changes_decoding(self._channels[topic][0], self._given[topic])
+        ]
+        return hashlib.sha256(repr(changed).encode()).hexdigest() if changed else ""
 
     def close(self) -> None:
         """Release the files."""

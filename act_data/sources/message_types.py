@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from rosbags.interfaces import Nodetype
-from rosbags.interfaces.typing import Typesdict
+from rosbags.interfaces.typing import Constdefs, Fielddefs, Typesdict
 from rosbags.serde import SerdeError
 from rosbags.typesys import (
     Stores,
@@ -31,13 +31,16 @@ from act_data.sources.bounds import (
     MAX_MESSAGE_BYTES,
 )
 from act_data.sources.stamps import HeaderLayout
-from act_data.sources.storage import DAMAGE, Channel, Definition
+from act_data.sources.storage import DAMAGE, Channel, Definition, Encoding
 
 # Recordings without definitions are from Humble or older; what Humble lacks may be in a later one.
-_DEFAULTS = (Stores.ROS2_HUMBLE, Stores.ROS2_JAZZY)
+DEFAULTS: dict[Encoding, tuple[Stores, ...]] = {
+    "ros1": (Stores.ROS1_NOETIC,),
+    "cdr": (Stores.ROS2_HUMBLE, Stores.ROS2_JAZZY),
+}
 
 _UNFIT: tuple[type[Exception], ...] = (SerdeError, TypesysError, *DAMAGE)
-_UNREADABLE: tuple[type[Exception], ...] = (SyntaxError, *_UNFIT)
+UNREADABLE: tuple[type[Exception], ...] = (SyntaxError, *_UNFIT)
 
 _TYPE_LINES = 8  # what a type costs without fields, in the measure of fields
 _TYPE_NAME = re.compile(r"[A-Za-z]\w*(/[A-Za-z]\w*)+", re.ASCII)
@@ -87,31 +90,31 @@ def message_type(channel: Channel) -> MessageType:
             hint="Record the topic with rosbag or rosbag2, or leave it out of the robot.",
         )
     if channel.definition is None:
-        store, size, name = _default(channel.type), 0, channel.type
+        store, size, name = _default(channel.type, channel.encoding), 0, channel.type
         if store is None:
             raise DataError(
                 f"{what}, which the recording does not define and which is no standard type",
-                hint="Record as MCAP, or with ROS 2 Iron or later: they keep the definitions.",
+                hint="Give its definition with --msg-path, the folder of its package.",
             )
     else:
         name = channel.type
         try:
             store, size = _known.store(channel.definition, name)
-        except _UNREADABLE as e:
+        except UNREADABLE as e:
             detail = " ".join(str(e).split())[:160]
             raise DataError(
-                f"{what}, whose definition in the recording is not readable: {detail}",
-                hint="Check the message package on the robot, or leave the topic out.",
+                f"{what}, whose definition is not readable: {detail}",
+                hint="Give a better one with --msg-path, or leave the topic out.",
             ) from e
     return MessageType(name, channel.encoding, size, store)
 
 
-def standard_definition(name: str) -> Definition | None:
-    """The definition of a ROS 2 type that every installation has; None for other types."""
-    store = _default(name)
+def standard_definition(name: str, encoding: Encoding = "cdr") -> Definition | None:
+    """The definition of a type that every installation has; None for other types."""
+    store = _default(name, encoding)
     if store is None:
         return None
-    text, _ = store.generate_msgdef(name, ros_version=2)
+    text, _ = store.generate_msgdef(name, ros_version=1 if encoding == "ros1" else 2)
     return Definition(format="msg", text=text)
 
 
@@ -123,12 +126,12 @@ def header_layout(channel: Channel) -> HeaderLayout | None:
     if channel.encoding is None:
         return None
     if channel.definition is None:
-        store = _default(channel.type)
+        store = _default(channel.type, channel.encoding)
         types = {} if store is None else store.fielddefs
     else:
         try:
-            types = _parsed(channel.definition, channel.type)
-        except _UNREADABLE:
+            types = parsed(channel.definition, channel.type)
+        except UNREADABLE:
             return None
     header = "std_msgs/msg/Header"
     _, fields = types.get(channel.type, ((), ()))
@@ -164,18 +167,21 @@ _known = _Known()
 
 
 def _own(definition: Definition, name: str) -> tuple[Typestore, int]:
-    types = _parsed(definition, name)
+    types = parsed(definition, name)
     size = _checked_size(types)
     store = Typestore(max_sequence_length=MAX_MESSAGE_BYTES)
     for known, fields in get_typestore(Stores.EMPTY).fielddefs.items():
         types.setdefault(known, fields)
+    used = {other for fields in types.values() for other in referred(fields)}
+    if missing := sorted(used - types.keys(), key=lambda other: (_is_standard(other), other)):
+        raise ValueError(f"it refers to {missing[0]}, which nobody defines")
     store.register(types)
     store.get_msgdef(name)
     return store, size
 
 
-def _parsed(definition: Definition, name: str) -> Typesdict:
-    """The types that a definition declares, `name` among them."""
+def parsed(definition: Definition, name: str) -> Typesdict:
+    """The types that a definition declares, `name` among them; raises what is in UNREADABLE."""
     if len(definition.text) > MAX_DEFINITION_BYTES:
         raise ValueError(f"it has more than {MAX_DEFINITION_BYTES} bytes")
     types: Typesdict = {}
@@ -189,6 +195,16 @@ def _parsed(definition: Definition, name: str) -> Typesdict:
         raise ValueError("it defines other types only")
     _check_names(types)
     return types
+
+
+def referred(definition: tuple[Constdefs, Fielddefs]) -> list[str]:
+    """The types that the fields of a type are of."""
+    found: list[str] = []
+    for _, (node, inner) in definition[1]:
+        of = inner[0] if node in (Nodetype.ARRAY, Nodetype.SEQUENCE) else (node, inner)
+        if of[0] == Nodetype.NAME:
+            found.append(str(of[1]))
+    return found
 
 
 def _check_names(types: Typesdict) -> None:
@@ -219,6 +235,10 @@ def _default_store(version: Stores) -> Typestore:
     return get_typestore(version)
 
 
-def _default(name: str) -> Typestore | None:
-    stores = (_default_store(version) for version in _DEFAULTS)
+def _is_standard(name: str) -> bool:
+    return _default(name, "cdr") is not None
+
+
+def _default(name: str, encoding: Encoding) -> Typestore | None:
+    stores = (_default_store(version) for version in DEFAULTS[encoding])
     return next((store for store in stores if name in store.fielddefs), None)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
 from act_data.errors import DataError, NotFoundError
 from act_data.sources.chunk_room import ChunkRoom
+from act_data.sources.given_types import GivenTypes
 from act_data.sources.rosbag_metadata import read_promise
 from act_data.sources.storage import MAGIC, Kind, Storage
 from act_data.types import NS_PER_MS
@@ -28,6 +29,17 @@ _MAX_OVERLAP_NS = 10 * NS_PER_MS
 _CHATTER = {"/rosout", "/rosout_agg", "/parameter_events", "/events/write_split"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a person adds to how recordings are read.
+
+    Attributes:
+        types: Definitions for those that carry none.
+    """
+
+    types: GivenTypes = field(default_factory=GivenTypes)
+
+
 @dataclass(frozen=True)
 class Recording:
     """The storage files that were recorded in one go.
@@ -36,21 +48,26 @@ class Recording:
         name: For people: file name without suffix, or the directory's.
         files: In the order of their numbers.
         metadata: `metadata.yaml` of a rosbag2 directory, where there is one.
+        reading: How `open_recording` reads it.
     """
 
     name: str
     kind: Kind
     files: tuple[Path, ...]
     metadata: Path | None = None
+    reading: Reading = field(default_factory=Reading)
 
 
-def find_recordings(paths: Sequence[Path]) -> list[Recording]:
+def find_recordings(paths: Sequence[Path], reading: Reading | None = None) -> list[Recording]:
     """The recordings that `paths` name: files, rosbag2 directories, or folders of recordings.
 
     Folders are searched to any depth, hidden ones left out, in natural order (2 before 10). The
     splits `<prefix>_<n>` of one recording are joined when their numbers follow each other and
     the next begins within half a second of the last message. Damaged files are found too:
     `open_recording` says what is wrong with them.
+
+    Args:
+        reading: What a person adds to how all of them are read.
 
     Raises:
         NotFoundError: Paths that do not exist (all of them), or that hold no recording.
@@ -75,7 +92,7 @@ def find_recordings(paths: Sequence[Path]) -> list[Recording]:
     once: dict[tuple[Path, ...], Recording] = {}
     for recording in found:
         once.setdefault(tuple(f.resolve() for f in recording.files or ()), recording)
-    return [replace(r, name=readable(r.name)) for r in once.values()]
+    return [replace(r, name=readable(r.name), reading=reading or Reading()) for r in once.values()]
 
 
 def readable(name: str) -> str:

@@ -72,7 +72,13 @@ class TopicTypes:
         try:
             return type_.deserialize(raw.payload)
         except ValueError as e:
-            raise self._unfit(raw.topic, raw.type, raw.recv_ns, e) from e
+            error = self._unfit(raw.topic, raw.type, raw.recv_ns, e)
+            if self.channel(raw.topic).definition is None:
+                error.hint = (
+                    "The recording does not define the type: name the ROS version it is from with "
+                    "--typestore."
+                )
+            raise error from e
 
     def channel(self, topic: str) -> Channel:
         """The channel that tells the type of `topic`, on which all of its channels agree.
