@@ -45,6 +45,7 @@ DOORS = {  # outside library -> the only rooms that may import it
     "zarr": {"act_data.store"},
     "numcodecs": {"act_data.store"},
     "h5py": {"act_data.store.hdf5"},
+    "imagecodecs": {"act_data.store.zarr2"},
     "simplejpeg": {"act_data.store.jpeg"},
     "PIL": {"act_data.store.jpeg", "act_data.decode", "act_data.convert.lerobot.png"},
     "av": {"act_data.convert.lerobot.video"},

@@ -222,9 +222,10 @@ def _difference(path: Path, scan: _Scan, model_name: str, model: _Scan) -> str:
 
 
 def _episode(path: Path, scan: _Scan, settings: ConvertSettings) -> ForeignEpisode:
-    numbers = {a.name: where for where, a in scan.arrays.items() if not a.encoding}
+    wanted = {w: a for w, a in scan.arrays.items() if settings.names.get(a.name) != ""}
+    numbers = {a.name: where for where, a in wanted.items() if not a.encoding}
     pictures: Mapping[str, tuple[str, Decode]] = {
-        a.name: (where, _decoder(path, where, a)) for where, a in scan.arrays.items() if a.encoding
+        a.name: (where, _decoder(path, where, a)) for where, a in wanted.items() if a.encoding
     }
     return ForeignEpisode(
         name=path.name,

@@ -82,6 +82,14 @@ def open_source(path: Path, settings: ConvertSettings) -> Foreign:
         from act_data.convert.lerobot.read import open_lerobot
 
         return open_lerobot(path, settings)
+    if kind == "replay_buffer":
+        from act_data.convert.replay_buffer import open_replay_buffer
+
+        return open_replay_buffer(path, settings)
+    if kind == "robomimic":
+        from act_data.convert.robomimic import open_robomimic
+
+        return open_robomimic(path, settings)
     from act_data.convert.aloha import open_aloha
 
     return open_aloha(path, settings)

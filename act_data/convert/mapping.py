@@ -189,7 +189,7 @@ def _numbers(value: Value, planned: Planned, part: ForeignArray, where: str) -> 
     if bad.any() and not part.columns:  # where there are columns, they say that it is not valid
         at = int(bad.argmax())
         raise DataError(
-            f"{where}: array {part.name!r} holds {value.reshape(-1)[at]!r} as element {at}",
+            f"{where}: array {part.name!r} holds {value.reshape(-1)[at].item()!r} as element {at}",
             hint=f"Leave the array out with --map {part.name}=, or such episodes with "
             "--damaged skip.",
         )

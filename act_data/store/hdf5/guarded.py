@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import stat
 import zlib
@@ -16,11 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from act_data.errors import StoreError
-from act_data.store.frames import MAX_STEP_BYTES
+from act_data.store.bands import Bands, counts
 
-MAX_BAND_BYTES = 1 << 29  # decompressed chunks side by side; 600 frames of 480 x 640 are in one
 MAX_MEMBERS = 1 << 20  # of a group
-MAX_TEXT_BYTES = 1 << 24
 _MAX_RATIO = 1000  # deflate makes 1030 of 1; only a bomb comes near it over many megabytes
 _RATIO_FROM = 1 << 26
 _DEFLATE, _SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
@@ -179,7 +176,6 @@ class GuardedArray:
         self.where = where
         self._file = file
         self._dataset = dataset
-        self._band: tuple[int, NDArray[np.generic]] | None = None
         with file.reads(repr(where)):
             self.shape: tuple[int, ...] = dataset.shape or ()
             self.dtype: np.dtype[np.generic] = dataset.dtype
@@ -202,12 +198,7 @@ class GuardedArray:
             if not self._pipeline:
                 rows: NDArray[np.generic] = self._dataset[start:stop]
                 return rows
-            parts = []
-            step = self._dataset.chunks[0]
-            for first in range(start // step * step, stop, step):
-                band = self._band_at(first)
-                parts.append(band[max(start - first, 0) : stop - first])
-            return np.concatenate(parts) if parts else self._dataset[0:0]
+            return self._bands.read(start, stop)
 
     def _check_type(self) -> None:
         kind, size = self.dtype.kind, self.dtype.itemsize
@@ -230,17 +221,16 @@ class GuardedArray:
                 f"{self.where!r} has the filters {self.filters!r}; deflate and shuffle are read",
                 hint="`h5repack -f NONE` makes a plain copy.",
             )
-        chunk = self._dataset.chunks
-        row = math.prod(shape[1:]) * self.dtype.itemsize
-        padded = math.prod(chunk[1:]) * math.prod(_chunks(shape[1:], chunk[1:]))
-        if row > MAX_STEP_BYTES or padded * chunk[0] * self.dtype.itemsize > MAX_BAND_BYTES:
+        chunks = self._dataset.chunks
+        try:
+            self._bands = Bands(shape, chunks, self.dtype, self._chunk)
+        except ValueError as e:
             raise file.error(
-                f"{self.where!r} has chunks of {chunk} elements, too large to be read here",
-                hint="`h5repack -f NONE` makes a plain copy.",
-            )
+                f"{self.where!r}: {e}", hint="`h5repack -f NONE` makes a plain copy."
+            ) from e
         if size > _RATIO_FROM and size > _MAX_RATIO * stored:
             raise self._too_large(size, stored)
-        if self._dataset.id.get_num_chunks() != math.prod(_chunks(shape, chunk)):
+        if self._dataset.id.get_num_chunks() != math.prod(counts(shape, chunks)):
             raise self._too_large(size, stored)
 
     def _too_large(self, size: int, stored: int) -> StoreError:
@@ -248,21 +238,6 @@ class GuardedArray:
             f"{self.where!r} promises {size} bytes and keeps {stored} "
             f"in a file of {self._file.bytes}"
         )
-
-    def _band_at(self, first: int) -> NDArray[np.generic]:
-        """The rows from `first` on that one row of chunks holds."""
-        if self._band is not None and self._band[0] == first:
-            return self._band[1]
-        chunk, shape = self._dataset.chunks, self.shape
-        rows = min(chunk[0], shape[0] - first)
-        band = np.empty((rows, *shape[1:]), self.dtype)
-        starts = [range(0, n, c) for n, c in zip(shape[1:], chunk[1:], strict=True)]
-        for place in itertools.product(*starts):
-            whole = self._chunk((first, *place))
-            into = band[(slice(None), *map(slice, place, np.add(place, chunk[1:]).tolist()))]
-            into[...] = whole[tuple(slice(0, n) for n in into.shape)]
-        self._band = (first, band)
-        return band
 
     def _chunk(self, place: tuple[int, ...]) -> NDArray[np.generic]:
         if self._dataset.id.get_chunk_info_by_coord(place).size > self._file.bytes:
@@ -304,10 +279,6 @@ class Reads:
     ) -> None:
         if isinstance(error, _DAMAGED):
             raise StoreError(f"{str(self.path)!r}: {self.what} cannot be read: {error}") from error
-
-
-def _chunks(shape: tuple[int, ...], chunk: tuple[int, ...]) -> list[int]:
-    return [-(-n // c) for n, c in zip(shape, chunk, strict=True)]
 
 
 def _inflated(data: bytes, size: int) -> bytes:

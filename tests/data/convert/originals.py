@@ -9,9 +9,11 @@ from typing import Any, Literal
 import av
 import cv2
 import h5py
+import numcodecs
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from imagecodecs.numcodecs import Jpeg2k
 from numpy.typing import NDArray
 
 Dialect = Literal["plain", "compressed", "mobile", "agilex"]
@@ -154,3 +156,95 @@ def lerobot_v21(root: Path, lengths: tuple[int, ...] = (5, 3), *, seed: int = 0)
         first += length
     (root / "meta" / "episodes.jsonl").write_text(lines)
     return made
+
+
+def robomimic_file(path: Path, lengths: tuple[int, ...] = (5, 3, 4), *, seed: int = 0) -> list[Any]:
+    """A file as robomimic's scripts leave it: observations extracted, compressed, split.
+
+    Returns:
+        Position, camera and actions of each demonstration.
+    """
+    rng = np.random.default_rng(seed)
+    made = []
+    with h5py.File(path, "w") as root:
+        data = root.create_group("data")
+        data.attrs["total"] = sum(lengths)
+        data.attrs["env_args"] = json.dumps(
+            {"env_name": "Lift", "env_type": 1,
+             "env_kwargs": {"control_freq": 20, "robots": ["Panda"]}}
+        )  # fmt: skip
+        for n, length in enumerate(lengths):
+            demo = data.create_group(f"demo_{n + 8}")  # 8, 9, 10: not in the order of letters
+            demo.attrs["num_samples"] = length
+            demo.attrs["model_file"] = "<mujoco/>"
+            position = rng.normal(size=(length, 3))
+            camera = rng.integers(0, 256, (length, 20, 24, 3), np.uint8)
+            actions = rng.uniform(-1, 1, (length, 7))
+            demo.create_dataset("actions", data=actions)
+            demo.create_dataset("states", data=rng.normal(size=(length, 32)))
+            demo.create_dataset("rewards", data=np.zeros(length))
+            demo.create_dataset("dones", data=np.zeros(length, np.int64))
+            for group in ("obs", "next_obs"):
+                for key, values in {"robot0_eef_pos": position, "agentview_image": camera}.items():
+                    demo.create_dataset(f"{group}/{key}", data=values, compression="gzip")
+            made.append((position, camera, actions))
+        names = [f"demo_{n + 8}".encode() for n in range(len(lengths))]
+        root["mask/train"] = np.array(names[1:], "S")
+        root["mask/valid"] = np.array(names[:1], "S")
+        root["mask/20_percent"] = np.array(names[:1], "S")
+    return made
+
+
+def replay_buffer(
+    root: Path, lengths: tuple[int, ...] = (5, 3, 4), codec: str = "blosc", *, seed: int = 0
+) -> dict[str, NDArray[Any]]:
+    """A buffer as `ReplayBuffer.save_to_path` writes it, file by file: zarr 2 runs no more here.
+
+    Returns:
+        Its arrays.
+    """
+    rng = np.random.default_rng(seed)
+    count = sum(lengths)
+    smooth = np.stack([picture(t, 0) for t in range(count)])
+    arrays = {
+        "img": smooth.astype(np.float32) if codec == "blosc" else smooth,
+        "state": rng.normal(size=(count, 5)).astype(np.float32),
+        "action": rng.normal(size=(count, 2)),
+        "keypoint": rng.normal(size=(count, 9, 2)).astype(np.float32),
+        "n_contacts": rng.integers(0, 3, (count, 1)).astype(np.float32),
+    }
+    compressors: dict[str, Any] = {
+        "blosc": numcodecs.Blosc("lz4", clevel=5, shuffle=numcodecs.Blosc.NOSHUFFLE),
+        "zstd": numcodecs.Zstd(level=3),
+        "zlib": numcodecs.Zlib(),
+        "lz4": numcodecs.LZ4(),
+        "none": None,
+        "jpeg2k": Jpeg2k(level=50),
+    }
+    for name, values in arrays.items():
+        compressor = compressors["blosc" if codec == "jpeg2k" and name != "img" else codec]
+        chunks = (1, *values.shape[1:]) if name == "img" else (4, *values.shape[1:])
+        zarr2_array(root / "data" / name, values, chunks, compressor)
+    zarr2_array(root / "meta" / "episode_ends", np.cumsum(lengths), (len(lengths),), None)
+    for group in (root, root / "data", root / "meta"):
+        (group / ".zgroup").write_text('{"zarr_format": 2}')
+    return arrays
+
+
+def zarr2_array(
+    folder: Path, values: NDArray[Any], chunks: tuple[int, ...], compressor: Any
+) -> None:
+    """One zarr v2 array, chunks padded with zeros (zarr v2 specification)."""
+    folder.mkdir(parents=True)
+    document = {
+        "zarr_format": 2, "shape": values.shape, "chunks": chunks, "dtype": values.dtype.str,
+        "compressor": compressor and compressor.get_config(), "fill_value": 0, "order": "C",
+        "filters": None,
+    }  # fmt: skip
+    (folder / ".zarray").write_text(json.dumps(document))
+    for place in np.ndindex(*(-(-n // c) for n, c in zip(values.shape, chunks, strict=True))):
+        chunk = np.zeros(chunks, values.dtype)
+        part = values[tuple(slice(p * c, (p + 1) * c) for p, c in zip(place, chunks, strict=True))]
+        chunk[tuple(slice(0, n) for n in part.shape)] = part
+        data = compressor.encode(chunk) if compressor else chunk.tobytes()
+        (folder / ".".join(map(str, place))).write_bytes(data)
