@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -49,12 +49,12 @@ def run(
     *,
     jobs: int,
     progress: Progress = lambda number, amount: None,
-) -> Iterator[tuple[int, R]]:
+) -> Generator[tuple[int, R]]:
     """The number of each item and what `task` gave for it, as they become ready.
 
     With one job, everything happens in this process, in order. An exception of a task ends the
-    run. Whoever stops iterating, or is interrupted, ends the processes; they also end when this
-    one dies. An interrupt from the keyboard reaches this process only.
+    run. When the generator is closed, or is interrupted, the processes end at once; so they do
+    when this one dies. An interrupt from the keyboard reaches this process only.
 
     Args:
         task: A function of a module, not a closure.
@@ -77,7 +77,7 @@ def _on_processes(
     items: Sequence[I],
     jobs: int,
     progress: Progress,
-) -> Iterator[tuple[int, R]]:
+) -> Generator[tuple[int, R]]:
     context = multiprocessing.get_context("spawn")  # threads and locks do not survive a fork
     amounts = context.RawArray("q", len(items))
     told = [0] * len(items)

@@ -136,8 +136,8 @@ class Assembler(Generic[T]):
             for c in np.flatnonzero(seen.reason)
         )
         if self._gap is GapPolicy.MASK:
+            run.held_bytes += _size(seen, run.held[-1] if run.held else None)
             run.held.append(seen)
-            run.held_bytes += _size(seen)
             if run.held_bytes > MAX_HELD_BYTES:
                 held, run.held, run.held_bytes = run.held, [], 0
                 return [row for each in held for row in self._accept(each)]
@@ -197,6 +197,11 @@ class _Run:
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
-def _size(seen: Observed) -> int:
-    values = (*seen.observation.values(), *seen.action.values())
-    return sum(len(v.data) if isinstance(v, EncodedImage) else v.nbytes for v in values)
+def _size(seen: Observed, before: Observed | None) -> int:
+    """What it holds beyond the frame before it: a silent camera shows the same picture again."""
+    known = {} if before is None else {**before.observation, **before.action}
+    return sum(
+        len(value.data) if isinstance(value, EncodedImage) else value.nbytes
+        for name, value in {**seen.observation, **seen.action}.items()
+        if value is not known.get(name)
+    )

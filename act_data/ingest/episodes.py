@@ -92,6 +92,7 @@ class Episodes:
             DataError: There is none.
         """
         self._steps.segments.end()
+        self._steps.close()
         self.end_episode(last=True)
         if not self.done:
             raise self._steps.none()
@@ -117,6 +118,7 @@ class Episodes:
 
     def discard(self) -> None:
         """Remove what was begun and not finished."""
+        self._steps.close()
         if self._episode is not None and self._episode.writer is not None:
             self._episode.writer.discard()
         self._episode = None

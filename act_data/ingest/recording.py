@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -107,11 +108,11 @@ def first_step(
     with open_recording(item.recording) as source:
         view = _view(source, robot, settings)
         segments, heard = _segments(source, view, item, settings)
-        steps = Steps(view, settings, segments, scratch)
-        for frame in view.frames(heard):
-            for _, step in steps.add(frame):
-                return step, view
-        raise steps.none()
+        with closing(Steps(view, settings, segments, scratch)) as steps:
+            for frame in view.frames(heard):
+                for _, step in steps.add(frame):
+                    return step, view
+            raise steps.none()
 
 
 def failed(recording: Recording, error: DataError) -> FailedRecording:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,8 +112,9 @@ class Run:
             ingest_recording, plan, items, jobs=self._settings.jobs, progress=told
         )
         try:
-            for number, outcome in results:
-                self._take(items[number], outcome, writer, plan)
+            with closing(results):  # whatever happens here: nobody works on when the writer ends
+                for number, outcome in results:
+                    self._take(items[number], outcome, writer, plan)
         except engines.LostWorkerError as e:
             for item in self._waiting():
                 error = DataError(f"{item.recording.name}: {e}", hint=e.hint)

@@ -59,6 +59,11 @@ class Steps:
             for kept in (step,) if self._idle is None else self._idle.add(step):
                 yield segment, self._limited(kept)
 
+    def close(self) -> None:
+        """No frame will come any more."""
+        if self._idle is not None:
+            self._idle.close()
+
     @property
     def segments(self) -> Segments:
         """The segments so far."""

@@ -62,6 +62,10 @@ class IdleTrim:
         self._at = {}
         self._open = self._moved = False
 
+    def close(self) -> None:
+        """No step will come any more."""
+        self._waiting.close()
+
     def _moves(self, step: Timestep) -> bool:
         """Whether `step` moves; if so, places are compared with its own from now on."""
         now = {name: _vector(step.action[name]) for name in self._places if name in step.action}

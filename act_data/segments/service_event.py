@@ -26,7 +26,7 @@ class ServiceEvent(NamedTuple):
     Attributes:
         kind: 0 request sent, 1 request received, 2 response sent, 3 response received.
         call: Who called, and its number there: the same for all events of one call.
-        request: The bytes of the request; None where its content was not recorded.
+        request: The bytes from the request on; None where its content was not recorded.
     """
 
     kind: int

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from act_data.errors import StoreError
 from act_data.types import EncodedImage, StepType, Timestep, Value
 
-_MEMORY_BYTES = 32 * 2**20
+MEMORY_BYTES = 32 * 2**20
 
 
 class Waiting:
@@ -26,7 +26,7 @@ class Waiting:
     def __init__(self, folder: Path) -> None:
         """Args: folder: Where the file lies; on the disk of the dataset, not in memory."""
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
-            max_size=_MEMORY_BYTES, dir=str(folder)
+            max_size=MEMORY_BYTES, dir=str(folder)
         )
         self._count = 0
 
@@ -73,6 +73,10 @@ class Waiting:
         self._count = 0
         self._file.seek(0)
         self._file.truncate()
+
+    def close(self) -> None:
+        """Forget all steps, and take no more."""
+        self._file.close()
 
     def _next(self) -> Timestep:
         head = json.loads(self._file.read(int.from_bytes(self._file.read(8), "little")))

@@ -64,6 +64,7 @@ class ZarrBench:
         """
         check_uid(uid)
         folder = self.folder / f"{uid}.{os.getpid()}"
+        shutil.rmtree(folder, ignore_errors=True)  # of one that was discarded
         with writing(folder, 0):
             folder.mkdir()
 
