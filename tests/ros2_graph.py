@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -82,6 +83,7 @@ class Ros2Robot:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.ros2_graph", json.dumps(spec), str(self._sent)],
             cwd=ROOT,
+            env={**os.environ, "ROS_HOME": str(folder / "ros_home")},  # for its log files
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -123,16 +125,13 @@ class Ros2Robot:
         """As a power cut would: nobody says goodbye."""
         segments = _shared_memory(self._process.pid)
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
         for segment in segments:
             segment.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let the process leave the graph and end."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            pipe.close()
-        self._process.wait(START_S)
+        self._process.communicate(timeout=START_S)
 
     def _answer(self, word: str) -> None:
         assert self._process.stdout is not None

@@ -43,7 +43,7 @@ _LARGE = ("Image", "CompressedImage", "PointCloud2")
 
 _WAIT_NS = 100_000_000  # how soon `close` is noticed when nothing comes
 _LOOK_S = 0.25  # how soon a new publisher is noticed
-_DISCOVERY_S = 1.0  # what participants of a graph take at most to hear of each other
+_DISCOVERY_S = 2.0  # how long participants take to hear of each other
 _MAX_NOTES = 1000
 _MAX_DOMAIN = 232  # the ports of higher ones do not exist; Fast DDS exits the process
 
@@ -114,11 +114,10 @@ class Ros2Backend:
 
         A topic with publishers of several types has the first of them here.
         """
-        self._stop.wait(max(0.0, self._discovered - time.monotonic()))
+        time.sleep(max(0.0, self._discovered - time.monotonic()))
         found: dict[str, TopicInfo] = {}
         for topic, types in sorted(self._node.get_topic_names_and_types()):
-            others = [p for p in self._publishers(topic) if p.node_name != self._node.get_name()]
-            if others:
+            if any(p.node_name != self._node.get_name() for p in self._publishers(topic)):
                 found[topic] = TopicInfo(name=topic, type=types[0])
         return found
 
@@ -214,23 +213,22 @@ class Ros2Backend:
         """Follow the publishers of a topic: subscribe when the first appears, note changes."""
         publishers = self._publishers(heard.topic)
         who = {bytes(p.endpoint_gid): node_name(p) for p in publishers}
-        before = heard.publishers
-        heard.settle(one_publisher=len(who) == 1 and who.keys() == before.keys())
-        if who.keys() == before.keys():
-            return
-        heard.publishers = who
-        for gid in sorted(who.keys() - before.keys()):
-            self._note(f"{heard.topic}: published by {who[gid]}")
-        for gid in sorted(before.keys() - who.keys()):
-            self._note(f"{heard.topic}: {before[gid]} publishes no more")
-        if not publishers:
+        before, heard.publishers = heard.publishers, who
+        for gid, name in who.items():
+            if name != before.get(gid):  # a node's name may come after its publisher, or never
+                self._note(f"{heard.topic}: published by {name or 'a node'}")
+        for gid in before.keys() - who.keys():
+            self._note(f"{heard.topic}: {before[gid] or 'a node'} publishes no more")
+        same = who.keys() == before.keys()
+        heard.settle(one_publisher=same and len(who) == 1)
+        if same or not publishers:
             return
         try:
             type_ = agreed_type(heard.topic, publishers, heard.channel)
             class_ = message_class(heard.topic, type_)
         except DataError as e:
-            self._note(str(e))
             heard.refused = e
+            self._note(str(e))
             return
         heard.refused = None
         offer = _offer(publishers)

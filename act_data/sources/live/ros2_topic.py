@@ -92,7 +92,7 @@ def agreed_type(topic: str, publishers: Sequence[Any], known: Channel | None = N
     Raises:
         DataError: There are several.
     """
-    types: dict[str, str] = {p.topic_type: node_name(p) for p in publishers}
+    types: dict[str, str] = {p.topic_type: node_name(p) or "a node" for p in publishers}
     if known is not None:
         types.setdefault(known.type, "a publisher before")
     if len(types) > 1:
@@ -105,7 +105,7 @@ def agreed_type(topic: str, publishers: Sequence[Any], known: Channel | None = N
 
 
 def node_name(publisher: Any) -> str:
-    """The full name of a publisher's node, as far as it is known."""
-    if publisher.node_name == _NAMELESS:  # the node's name comes separately, and later
-        return "a node"
+    """The full name of a publisher's node; "" as long as the graph does not know it."""
+    if publisher.node_name == _NAMELESS:
+        return ""
     return f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
