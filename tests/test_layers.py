@@ -38,6 +38,7 @@ LEVEL = {room: len(LAYERS) - i for i, rooms in enumerate(LAYERS) for room in roo
 
 DOORS = {  # outside library -> the only rooms that may import it
     "rclpy": {"act_data.sources.live.ros2"},
+    "websockets": {"act_data.sources.live.foxglove"},
     "rosbags": {"act_data.sources"},
     "mcap": {"act_data.sources"},
     "lz4": {"act_data.sources"},
