@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from tests.fuzz import documents, messages, pictures, recordings
+from tests.fuzz import documents, messages, pictures, recordings, wires
 
 
 class Target(NamedTuple):
@@ -41,6 +41,9 @@ TARGETS: Mapping[str, Target] = {
     "compressed_picture": Target(pictures.compressed, pictures.compressed_seeds, 800),
     "raw_picture": Target(pictures.raw, pictures.raw_seeds, 1000),
     "jpeg_frame": Target(pictures.frame, pictures.frame_seeds, 1500),
+    "tcpros": Target(wires.tcpros, wires.tcpros_seeds, 500),
+    "ros1_master": Target(wires.ros1_master, wires.master_seeds, 500),
+    "ros1_call": Target(wires.ros1_call, wires.call_seeds, 500),
     "robot_yaml": Target(documents.robot, documents.robots, 60),
     "store_documents": Target(documents.documents_of_a_store, documents.document_seeds, 60),
     "store_values": Target(documents.values_of_a_store, documents.value_seeds, 60),
