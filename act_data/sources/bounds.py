@@ -9,6 +9,7 @@ sensor message in use is a picture of 8K cameras (95 MiB).
 """
 
 MAX_MESSAGE_BYTES = 128 * 2**20
+MAX_LISTED_OBJECTS = 2**20  # messages and texts in the lists of one message, 160 bytes each
 MAX_CHUNK_BYTES = 256 * 2**20  # inflated; on disk when it is more than MAX_OPEN_BYTES
 MAX_CHUNKS = 2**21
 MAX_CHANNELS = 2**16

@@ -28,10 +28,12 @@ from act_data.sources.bounds import (
     MAX_COMPILED_FIELDS,
     MAX_DEFINITION_BYTES,
     MAX_FIELDS,
+    MAX_LISTED_OBJECTS,
     MAX_MESSAGE_BYTES,
 )
 from act_data.sources.stamps import HeaderLayout
 from act_data.sources.storage import DAMAGE, Channel, Definition, Encoding
+from act_data.sources.weight import weight
 
 # Recordings without definitions are from Humble or older; what Humble lacks may be in a later one.
 DEFAULTS: dict[Encoding, tuple[Stores, ...]] = {
@@ -55,19 +57,26 @@ class MessageType:
 
     Attributes:
         size: Fields that were compiled for it, a measure of the memory that it takes.
+        max_bytes: Messages that are longer are not decoded: they would be too many objects.
     """
 
     name: str
     encoding: str
     size: int
+    max_bytes: int
     _store: Typestore
 
     def deserialize(self, payload: bytes | memoryview) -> Any:
         """The message object.
 
         Raises:
-            ValueError: The payload does not fit the type.
+            ValueError: The payload does not fit the type, or would be too large an object.
         """
+        if len(payload) > self.max_bytes:
+            raise ValueError(
+                f"it has {len(payload)} bytes; with lists of messages or texts in it, no more than "
+                f"{self.max_bytes} are decoded"
+            )
         try:
             if self.encoding == "ros1":
                 return self._store.deserialize_ros1(payload, self.name)
@@ -100,13 +109,15 @@ def message_type(channel: Channel) -> MessageType:
         name = channel.type
         try:
             store, size = _known.store(channel.definition, name)
+            weight(name, store.fielddefs, channel.encoding)
         except UNREADABLE as e:
             detail = " ".join(str(e).split())[:160]
             raise DataError(
                 f"{what}, whose definition is not readable: {detail}",
                 hint="Give a better one with --msg-path, or leave the topic out.",
             ) from e
-    return MessageType(name, channel.encoding, size, store)
+    lightest = weight(name, store.fielddefs, channel.encoding).lightest
+    return MessageType(name, channel.encoding, size, MAX_LISTED_OBJECTS * lightest, store)
 
 
 def standard_definition(name: str, encoding: Encoding = "cdr") -> Definition | None:

@@ -165,7 +165,8 @@ def definition(data: bytes) -> None:
     message_type(channel)  # what cannot be read is refused here
     types = TopicTypes("fuzz", {"/t": [channel]})
     numeric = decoder(StreamSpec(name="s", topic="/t", kind=StreamKind.NUMERIC, field=("x",)))
-    for body in (b"", bytes(64), b"\0\1\0\0" + bytes(64), b"\0\1\0\0" + b"\xff" * 64):
+    few = b"\3\0\0\0" * 16
+    for body in (b"", bytes(64), few, b"\0\1\0\0" + few, b"\0\1\0\0" + b"\xff" * 64):
         with suppress(DataError):
             raw = types.raw(7, channel, body)
             numeric(raw.type, types.deserialize(raw))

@@ -287,7 +287,7 @@ def test_what_else_is_in_an_mcap_file_and_how_it_is_indexed_does_not_matter(
 
 @pytest.mark.parametrize(
     ("topic", "says"),
-    [("/json", "encoding that is not ROS's own"), ("/broken", "definition .* is not readable")],
+    [("/json", "encoding that is not ROS's own"), ("/broken", "definition is not readable")],
 )
 def test_a_topic_that_cannot_be_decoded_says_why(tmp_path: Path, topic: str, says: str) -> None:
     with opened(mcap_file(tmp_path / "a.mcap")) as source:
