@@ -29,7 +29,7 @@ from act_data.convert.settings import (
     ConvertSettings,
     Target,
 )
-from act_data.errors import ConflictError, InputError
+from act_data.errors import ConflictError, DataError, InputError, StoreError
 from act_data.records import DatasetSchema, VersionRecord
 from act_data.registry import Registry
 from act_data.store import open_dataset
@@ -67,11 +67,15 @@ def convert(
     target = target_format(out, settings)
     if source.exists() and out.exists() and source.samefile(out):
         raise ConflictError(f"{str(out)!r} is the source itself", hint="Pick another path.")
-    foreign = open_source(source, settings)
     try:
-        return _convert(foreign, source, out, target, settings, progress, began)
-    finally:
-        foreign.close()
+        foreign = open_source(source, settings)
+        try:
+            return _convert(foreign, source, out, target, settings, progress, began)
+        finally:
+            foreign.close()
+    except (DataError, StoreError) as e:
+        e.hint = e.hint or "Copy the source again, or say what it is with --from."
+        raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

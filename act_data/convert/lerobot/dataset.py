@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from act_data.convert.foreign import Row, Sync
 from act_data.convert.lerobot import layout, png
+from act_data.convert.lerobot.column import Column, Held
 from act_data.convert.lerobot.describe import Stats, flattened, of_pictures, of_rows
 from act_data.convert.lerobot.files import DataFiles, Place, VideoFiles, new_file
 from act_data.convert.lerobot.tables import (
-    Column,
     EpisodesWriter,
     column_of,
     counted_columns,
@@ -256,15 +256,15 @@ class _Piece:
         self.task = task
         self.length = 0
         self.pictures = {name: Histogram.empty(3, "uint8") for name in cameras}
-        self._rows: dict[str, list[NDArray[np.generic]]] = {name: [] for name in vectors}
+        self._rows = {name: Held(column) for name, column in vectors.items()}
 
     def add(self, vectors: Values) -> None:
         for name, rows in self._rows.items():
-            rows.append(vectors[name].reshape(-1))
+            rows.append(vectors[name])
         self.length += 1
 
     def stats(self) -> dict[str, Stats]:
-        stats = {name: of_rows([np.stack(rows)]) for name, rows in self._rows.items()}
+        stats = {n: of_rows([h.rows.reshape(self.length, -1)]) for n, h in self._rows.items()}
         return stats | {n: of_pictures(seen, self.length) for n, seen in self.pictures.items()}
 
 

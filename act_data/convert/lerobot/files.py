@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from act_data.convert.lerobot import layout
-from act_data.convert.lerobot.tables import Column, TableWriter
+from act_data.convert.lerobot.column import Column
+from act_data.convert.lerobot.tables import TableWriter
 from act_data.convert.lerobot.video import VideoCodec, VideoWriter
 
 # LeRobot looks frames up by float32 seconds, to within 0.1 ms: beyond 1024 s they are too coarse.

@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from act_data.convert.lerobot.column import Column, Held
 from act_data.convert.lerobot.layout import COUNTED
 from act_data.errors import DataError
 from act_data.store.files import open_regular, writing
 
 ROW_GROUP_BYTES = 64 << 20  # a row group is an episode, or this much of a long one
 _DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """One column of the data files.
-
-    Attributes:
-        dtype: Of numpy: "float32", "int64", ...; "image" for PNG or JPEG files.
-        shape: Of one row; (1,) is a plain number.
-    """
-
-    dtype: str
-    shape: tuple[int, ...] = (1,)
 
 
 # --- writing ----------------------------------------------------------------------------------
@@ -47,7 +34,8 @@ class TableWriter:
         self.path = path
         self.rows = 0
         self._columns = columns
-        self._held: dict[str, list[Any]] = {name: [] for name in columns}
+        self._numbers = {n: Held(c) for n, c in columns.items() if c.dtype != "image"}
+        self._files: dict[str, list[bytes]] = {n: [] for n in columns if n not in self._numbers}
         self._held_bytes = 0
         self._schema = pa.schema([(name, _type_of(c)) for name, c in columns.items()])
         with writing(path, 0):
@@ -61,21 +49,32 @@ class TableWriter:
     def append(self, row: Mapping[str, NDArray[np.generic] | bytes]) -> None:
         """Add one row."""
         for name, value in row.items():
-            self._held[name].append(value)
-            self._held_bytes += len(value) if isinstance(value, bytes) else value.nbytes
+            if isinstance(value, bytes):
+                self._files[name].append(value)
+                self._held_bytes += len(value)
+            else:
+                self._numbers[name].append(value)
+                self._held_bytes += value.nbytes
         self.rows += 1
         if self._held_bytes >= ROW_GROUP_BYTES:
             self.flush()
 
     def flush(self) -> None:
         """Write what is held as one row group."""
-        count = len(next(iter(self._held.values())))
-        if not count:
+        if not self._held_bytes:
             return
-        arrays = [_array_of(self._columns[n], values) for n, values in self._held.items()]
+        arrays = [
+            _array_of(column, self._numbers[name].rows)
+            if name in self._numbers
+            else pa.array([{"bytes": b, "path": None} for b in self._files[name]], _type_of(column))
+            for name, column in self._columns.items()
+        ]
         with writing(self.path, self._held_bytes):
             self._file.write_table(pa.table(arrays, schema=self._schema))
-        self._held = {name: [] for name in self._columns}
+        for numbers in self._numbers.values():
+            numbers.clear()
+        for files in self._files.values():
+            files.clear()
         self._held_bytes = 0
 
     def close(self) -> None:
@@ -154,11 +153,7 @@ def _type_of(column: Column) -> Any:
     return kind
 
 
-def _array_of(column: Column, values: Sequence[Any]) -> Any:
-    kind = _type_of(column)
-    if column.dtype == "image":
-        return pa.array([{"bytes": value, "path": None} for value in values], kind)
-    rows = np.stack(values).reshape(len(values), *column.shape)
+def _array_of(column: Column, rows: NDArray[np.generic]) -> Any:
     flat = pa.array(rows.reshape(-1))
     if column.shape == (1,):
         return flat
