@@ -91,6 +91,8 @@ def read_episodes(root: str, info: Info, videos: Sequence[str]) -> list[Episode]
                 f"episode {episode.index} of {root!r}, {episode.length} steps long, stands where "
                 f"episode {number} is due"
             )
+    if not episodes:
+        raise DataError(f"{root!r} holds no episode")
     if len(episodes) != info.total_episodes:
         raise DataError(
             f"{root!r} has {len(episodes)} episodes, {layout.INFO} says {info.total_episodes}"

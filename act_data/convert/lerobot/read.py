@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from act_data.convert.foreign import (
     Foreign,
+    ForeignArray,
     ForeignEpisode,
     Origin,
     Row,
@@ -52,7 +54,7 @@ def open_lerobot(path: Path, settings: ConvertSettings) -> Foreign:
         kind="lerobot",
         variant=f"{info.codebase_version}{exported}",
         robot=info.robot_type or "lerobot",
-        arrays=[replace(a, encoding=rows.codec(a.name) or a.encoding) for a in features.arrays],
+        arrays=[rows.described(array, episodes[0]) for array in features.arrays],
         episodes=[_episode(episode, rows) for episode in episodes],
         fps=info.fps,
         simulated=schema.simulated if schema else None,
@@ -86,15 +88,20 @@ class _Rows:
         self._videos: dict[str, VideoReader] = {}
         self._digests: dict[str, str] = {}
 
-    def codec(self, name: str) -> str:
-        """How the pictures of a video feature are encoded, as `info.json` says; "" if it does not.
-
-        The word of a file about itself: it is told, nothing depends on it.
-        """
-        feature = self.info.features.get(name)
-        details = (feature.info or feature.video_info) if feature else None
-        codec = details.get("video.codec", "") if isinstance(details, dict) else ""
-        return codec if isinstance(codec, str) and len(codec) < 20 else ""
+    def described(self, array: ForeignArray, first: Episode) -> ForeignArray:
+        """`array` with how its pictures are encoded: by the first file, or as `info.json` says."""
+        if array.name in self._features.images:
+            with closing(self._open(first, [array.name])) as table:
+                data = next(table.take(first.start, first.start + 1))[array.name][0]
+            if data.startswith(b"\xff\xd8"):
+                return replace(array, encoding="jpeg", lossy=True, jpeg="standard")
+        elif array.name in self._features.videos:
+            feature = self.info.features[array.name]
+            details = feature.info or feature.video_info
+            codec = details.get("video.codec") if isinstance(details, dict) else None
+            if isinstance(codec, str) and 0 < len(codec) < 20:
+                return replace(array, encoding=codec)
+        return array
 
     def origin(self, episode: Episode) -> Origin:
         """Where `episode` comes from; reads its files whole, each once."""
@@ -200,9 +207,12 @@ class _Rows:
             if table is not None:
                 table.close()
             self._table = None
-            table = TableReader(self._root, episode.key, self._features.columns)
-            self._table = table
+            table = self._table = self._open(episode, self._features.columns)
         return table
+
+    def _open(self, episode: Episode, names: Iterable[str]) -> TableReader:
+        columns = {name: self._features.columns[name] for name in names}
+        return TableReader(self._root, episode.key, columns)
 
     def _videos_of(self, episode: Episode) -> dict[str, VideoReader]:
         for name, shape in self._features.videos.items():

@@ -158,6 +158,9 @@ DAMAGE: list[Any] = [
     pytest.param(with_info(codebase_version="v4.0"), "v4.0", id="too-new"),
     pytest.param(with_info(total_frames=99), "says 99", id="frames-missing"),
     pytest.param(with_info(total_episodes=3), "says 3", id="episodes-missing"),
+    pytest.param(
+        with_table(PLACES, lambda t: t.slice(0, 0)), "holds no episode", id="no-episode"
+    ),
     pytest.param(with_info(data_path="../{chunk_index}.parquet"), "followed", id="climbing-path"),
     pytest.param(with_info(data_path="/etc/{file_index}"), "followed", id="absolute-path"),
     pytest.param(with_info(data_path="{chunk_index.__class__}"), "followed", id="path-of-dots"),
@@ -302,9 +305,15 @@ def test_pictures_in_tables_stay_what_they_are(tmp_path: Path, exported: Path, s
     }))  # fmt: skip
     reader = open_dataset(tmp_path / "ds.zarr")
     assert reader.read("images/cam_low", 1).shape == (7, H, W, 3)
+    (picture_report,) = [a for a in report.arrays if a.was]
     if suffix == "PNG":
         want = np.stack([picture(n, 2) for n in range(6)])
         np.testing.assert_array_equal(reader.read("images/cam_low", 0), want)
+        assert (picture_report.was, picture_report.generations) == ("png", 0)
+    else:
+        kept = [reader.encoded("images/cam_low", 0, n) for n in range(6)]
+        assert [k and k.data for k in kept] == [file(n) for n in range(6)]
+        assert (picture_report.was, picture_report.generations) == ("jpeg", 1)
     cameras = ("observation.images.cam_high", "observation.images.cam_left_wrist")
     assert report.left_out == dict.fromkeys(cameras, "asked for")
 
