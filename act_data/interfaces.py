@@ -164,9 +164,19 @@ class DatasetReader(Protocol):
         """The whole record of one episode."""
 
     def read(
-        self, feature: str, episode: int, start: int = 0, stop: int | None = None
+        self,
+        feature: str,
+        episode: int,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        out: NDArray[np.generic] | None = None,
     ) -> NDArray[np.generic]:
         """Rows [start, stop) of `feature` in the `episode`-th episode, (T, *shape), decoded.
+
+        Args:
+            out: Where to put them: an array of that shape and type, in C order. A new one when
+                absent.
 
         Raises:
             StoreError: A file is missing, cut or damaged; names array, episode and row.

@@ -26,6 +26,7 @@ from act_data.errors import DataError, InputError
 from act_data.interfaces import DatasetReader
 from act_data.records import SYNC_REASON, DatasetSchema, Feature
 from act_data.types import Reason, Role
+from act_model.buffers import Buffers
 from act_model.config import TrainConfig
 
 
@@ -117,6 +118,9 @@ class EpisodeChunks(Dataset[Sample]):
         self._steps_K = np.arange(chunk_size)
         self._images = [feature_of(schema, f"images/{name}") for name in cameras]
         self._depth = [feature_of(schema, f"depth/{name}") for name in depth]
+        # A batch in the hands of the trainer, one for each thread, one that waits.
+        pictures = len(self._images) + len(self._depth)
+        self._buffers = Buffers(pictures * (config.workers + 3))
         self.episodes = tuple(episodes)
 
         lengths = [reader.episodes[e].length for e in episodes]
@@ -213,9 +217,9 @@ class EpisodeChunks(Dataset[Sample]):
         return self.__getitems__(batch_indices(config.seed, step, config.batch_size, len(self)))
 
     def _pictures(self, feature: Feature, places: Sequence[tuple[int, int]]) -> Tensor:
-        buffer = np.empty((len(places), *feature.shape), dtype=feature.dtype)
-        for out, (episode, t) in zip(buffer, places, strict=True):
-            out[...] = self._reader.read(feature.name, episode, t, t + 1)[0]
+        buffer = self._buffers.take((len(places), *feature.shape), feature.dtype)
+        for n, (episode, t) in enumerate(places):
+            self._reader.read(feature.name, episode, t, t + 1, out=buffer[n : n + 1])
         return torch.from_numpy(buffer)
 
 

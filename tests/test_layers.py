@@ -20,7 +20,7 @@ LAYERS = [  # top first; a file may import from lower rows only, or from its own
     {"act_model.dataset", "act_model.transforms", "act_model.checkpoint", "act_model.chunking",
      "act_model.safety", "act_model.config_file"},
     {"act_model.nn"},
-    {"act_model.config", "act_model.jsonl"},
+    {"act_model.config", "act_model.jsonl", "act_model.buffers"},
     {"act_data.record"},
     {"act_data.ingest", "act_data.inspect", "act_data.convert"},
     {"act_data.report"},

@@ -6,6 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from act_data.errors import ConflictError, InputError, NotFoundError
 from act_data.records import (
     DatasetSchema,
@@ -58,6 +61,22 @@ def rows_asked(
             f"({entry.uid!r} in {str(path)!r})"
         )
     return range(start, stop)
+
+
+def refuse_other_place(out: NDArray[np.generic], spec: Feature, count: int) -> None:
+    """See that `count` rows of `spec` can be put into `out`.
+
+    Raises:
+        InputError: It has another shape or type, or is not in C order.
+    """
+    wanted = (count, *spec.shape)
+    if out.shape != wanted or out.dtype != spec.dtype or not out.flags.c_contiguous:
+        order = "" if out.flags.c_contiguous else ", not in C order"
+        raise InputError(
+            f"{count} rows of {spec.name!r} do not go into an array of shape {out.shape} and type "
+            f"{out.dtype}{order}",
+            hint=f"Give one of shape {wanted} and type {spec.dtype}, in C order.",
+        )
 
 
 def episode_asked(path: Path, version: VersionRecord, uid: str) -> int:

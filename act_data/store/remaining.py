@@ -71,10 +71,16 @@ class Remaining:
         return self._reader.episode(uid)
 
     def read(
-        self, feature: str, episode: int, start: int = 0, stop: int | None = None
+        self,
+        feature: str,
+        episode: int,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        out: NDArray[np.generic] | None = None,
     ) -> NDArray[np.generic]:
         """Rows of the `episode`-th episode that is left; see `DatasetReader`."""
-        return self._reader.read(feature, self._place(episode), start, stop)
+        return self._reader.read(feature, self._place(episode), start, stop, out=out)
 
     def encoded(self, feature: str, episode: int, row: int) -> EncodedImage | None:
         """A JPEG file of the `episode`-th episode that is left; see `DatasetReader`."""

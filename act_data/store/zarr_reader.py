@@ -31,6 +31,7 @@ from act_data.store import frames, layout, shards
 from act_data.store.episodes_of_version import (
     array_asked,
     episode_asked,
+    refuse_other_place,
     refuse_other_stats,
     rows_asked,
 )
@@ -112,21 +113,32 @@ class ZarrReader:
         return read_episode(self._root, uid, self._shard_frames)
 
     def read(
-        self, feature: str, episode: int, start: int = 0, stop: int | None = None
+        self,
+        feature: str,
+        episode: int,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        out: NDArray[np.generic] | None = None,
     ) -> NDArray[np.generic]:
         """Rows [start, stop) of `feature` in the `episode`-th episode, (T, *shape), decoded.
 
+        Args:
+            out: Where to put them; see `DatasetReader`.
+
         Raises:
             NotFoundError: There is no such array or episode.
-            InputError: The rows are not part of the episode.
+            InputError: The rows are not part of the episode, or `out` is no place for them.
             StoreError: A file is missing, cut or damaged; names array, episode and row.
         """
         spec = array_asked(self._path, self._features, feature)
         rows = rows_asked(self._path, self._version, episode, start, stop)
+        if out is not None:
+            refuse_other_place(out, spec, len(rows))
         foreign = self._document_of(spec)
         if foreign is not None:
-            return self._read_foreign(spec, foreign, episode, rows.start, rows.stop)
-        return self._read_own(spec, episode, rows.start, rows.stop)
+            return self._read_foreign(spec, foreign, episode, rows, out)
+        return self._read_own(spec, episode, rows, out)
 
     def encoded(self, feature: str, episode: int, row: int) -> EncodedImage | None:
         """The JPEG file that `read` would decode; None where the array is not kept as JPEG.
@@ -189,18 +201,21 @@ class ZarrReader:
 
     # --- our own chains -----------------------------------------------------------------------
 
-    def _read_own(self, spec: Feature, episode: int, start: int, stop: int) -> NDArray[np.generic]:
+    def _read_own(
+        self, spec: Feature, episode: int, wanted: range, out: NDArray[np.generic] | None
+    ) -> NDArray[np.generic]:
         # Everything is opened and its extent checked before memory is taken for it.
         parts = []
-        row = start
+        row, stop = wanted.start, wanted.stop
         while row < stop:
             shard, slot = divmod(self.episodes[episode].start + row, self._shard_frames)
             count = min(self._shard_frames - slot, stop - row)
             parts.append((row, slot, count, self._shard(spec, shard, episode, row)))
             row += count
-        out = np.empty((stop - start, *spec.shape), dtype=spec.dtype)
+        if out is None:
+            out = np.empty((len(wanted), *spec.shape), dtype=spec.dtype)
         for row, slot, count, opened in parts:
-            rows = out[row - start : row - start + count]
+            rows = out[row - wanted.start :][:count]
             if opened.index is None:
                 _read_rows(opened, spec, slot, rows)
                 continue
@@ -258,16 +273,22 @@ class ZarrReader:
         return self._foreign[spec.name]
 
     def _read_foreign(
-        self, spec: Feature, document: layout.Document, episode: int, start: int, stop: int
+        self,
+        spec: Feature,
+        document: layout.Document,
+        episode: int,
+        wanted: range,
+        out: NDArray[np.generic] | None,
     ) -> NDArray[np.generic]:
         from act_data.store.zarr_foreign import read_rows
 
-        first = self.episodes[episode].start
-        out = np.empty((stop - start, *spec.shape), dtype=spec.dtype)
+        first = self.episodes[episode].start + wanted.start
+        if out is None:
+            out = np.empty((len(wanted), *spec.shape), dtype=spec.dtype)
         try:
-            read_rows(self._root, spec, document, self._shard_frames, first + start, out)
+            read_rows(self._root, spec, document, self._shard_frames, first, out)
         except StoreError as e:
-            raise self._damaged(spec, episode, start, str(e)) from e
+            raise self._damaged(spec, episode, wanted.start, str(e)) from e
         return out
 
 

@@ -96,14 +96,23 @@ class MemoryDataset:
         )
 
     def read(
-        self, feature: str, episode: int, start: int = 0, stop: int | None = None
+        self,
+        feature: str,
+        episode: int,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        out: NDArray[np.generic] | None = None,
     ) -> NDArray[np.generic]:
         values = self._arrays[episode][feature]
         stop = len(values) if stop is None else stop
         if not 0 <= start <= stop <= len(values):
             raise StoreError(f"rows [{start}, {stop}) of {feature!r} in episode {episode}")
         self.reads.append((feature, episode, start, stop))
-        return values[start:stop].copy()
+        if out is None:
+            return values[start:stop].copy()
+        out[...] = values[start:stop]
+        return out
 
     def stats(self) -> StatsRecord | None:
         return self._stats

@@ -109,6 +109,17 @@ def test_a_batch_does_not_depend_on_who_asks_for_it() -> None:
         assert torch.equal(sample.actions, batch.actions[b])
 
 
+def test_a_batch_that_is_kept_is_never_overwritten_by_the_next_ones() -> None:
+    chunks = chunks_of(dataset_of(12, 9))
+    kept = [chunks.__getitems__([n]) for n in range(len(chunks))]
+    for n, batch in enumerate(kept):
+        assert equal(batch, chunks_of(dataset_of(12, 9)).__getitems__([n]))
+    places = {batch.images[0].data_ptr() for batch in kept[:3]}
+    del batch, kept
+    # Nobody looks at it any more.
+    assert chunks.__getitems__([0]).images[0].data_ptr() in places
+
+
 def test_only_the_pictures_of_a_sample_are_read_and_nothing_else_twice() -> None:
     dataset = dataset_of(10, 10)
     chunks = chunks_of(dataset)

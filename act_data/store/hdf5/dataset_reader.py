@@ -23,6 +23,7 @@ from act_data.records import (
 from act_data.store.episodes_of_version import (
     array_asked,
     episode_asked,
+    refuse_other_place,
     refuse_other_stats,
     rows_asked,
 )
@@ -115,21 +116,34 @@ class Hdf5Reader:
         return record.model_copy(update={"start": self.episodes[number].start})
 
     def read(
-        self, feature: str, episode: int, start: int = 0, stop: int | None = None
+        self,
+        feature: str,
+        episode: int,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        out: NDArray[np.generic] | None = None,
     ) -> NDArray[np.generic]:
         """Rows [start, stop) of `feature` in the `episode`-th episode, (T, *shape), decoded.
 
         A flipped bit of an uncompressed array is not noticed here, as in any file without
         checksums, which the layout has no room for; `verify` finds it.
 
+        Args:
+            out: Where to put them; see `DatasetReader`.
+
         Raises:
             NotFoundError: No such array or episode.
-            InputError: Rows that the episode does not have.
+            InputError: Rows that the episode does not have, or `out` is no place for them.
             StoreError: The file is missing, cut or damaged.
         """
-        array_asked(self._path, self._features, feature)
+        spec = array_asked(self._path, self._features, feature)
         rows = rows_asked(self._path, self._version, episode, start, stop)
-        return self._file(episode).read(feature, rows.start, rows.stop)
+        if out is None:
+            return self._file(episode).read(feature, rows.start, rows.stop)
+        refuse_other_place(out, spec, len(rows))
+        out[...] = self._file(episode).read(feature, rows.start, rows.stop)
+        return out
 
     def encoded(self, feature: str, episode: int, row: int) -> EncodedImage | None:
         """The JPEG file that `read` would decode, red and blue swapped; None for raw pictures.

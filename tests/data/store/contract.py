@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from act_data.errors import ActError, ConflictError, DataError, InputError, NotFoundError
 from act_data.interfaces import DatasetReader, DatasetWriter
@@ -199,6 +200,32 @@ class StoreContract:
             got = reader.read("images/cam_high", 0, start, stop)
             np.testing.assert_array_equal(got, frames[start:stop])
         np.testing.assert_array_equal(reader.read("qpos", 0, 4), whole[4:])
+
+    @pytest.mark.parametrize("name", ["qpos", "images/cam_high", "timestamp"])
+    def test_rows_are_put_where_the_caller_wants_them(self, committed: Path, name: str) -> None:
+        reader = open_dataset(committed)
+        rows = reader.read(name, 0, 1, 4)
+        place = np.zeros((5, *rows.shape[1:]), rows.dtype)
+        given = reader.read(name, 0, 1, 4, out=place[1:4])
+        assert np.shares_memory(given, place)
+        np.testing.assert_array_equal(place[1:4], rows)
+        assert not place[[0, 4]].any()
+
+    @pytest.mark.parametrize(
+        "place",
+        [
+            pytest.param(np.zeros((2, 2), np.float32), id="too-few-rows"),
+            pytest.param(np.zeros((3, 3), np.float32), id="too-wide"),
+            pytest.param(np.zeros((3, 2), np.float64), id="another-type"),
+            pytest.param(np.zeros((3, 4), np.float32)[:, ::2], id="with-holes"),
+        ],
+    )
+    def test_a_place_that_rows_do_not_fit_into_is_refused(
+        self, committed: Path, place: NDArray[np.generic]
+    ) -> None:
+        with pytest.raises(InputError, match="3 rows of 'qpos' do not go into"):
+            open_dataset(committed).read("qpos", 0, 1, 4, out=place)
+        assert not place.any()
 
     def test_what_does_not_exist_is_named(self, committed: Path) -> None:
         reader = open_dataset(committed)
