@@ -44,6 +44,7 @@ TARGETS: Mapping[str, Target] = {
     "tcpros": Target(wires.tcpros, wires.tcpros_seeds, 500),
     "ros1_master": Target(wires.ros1_master, wires.master_seeds, 500),
     "ros1_call": Target(wires.ros1_call, wires.call_seeds, 500),
+    "foxglove": Target(wires.foxglove, wires.foxglove_seeds, 500),
     "robot_yaml": Target(documents.robot, documents.robots, 60),
     "store_documents": Target(documents.documents_of_a_store, documents.document_seeds, 60),
     "store_values": Target(documents.values_of_a_store, documents.value_seeds, 60),

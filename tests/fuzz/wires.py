@@ -1,12 +1,15 @@
-"""What other programs of a robot send: ROS 1's master, its publishers, and callers of our node."""
+"""What other programs of a robot send: ROS 1's nodes and master, and a foxglove bridge."""
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from act_data.errors import DataError
+from act_data.sources.live.foxglove_messages import Advertise, parse_data, parse_text
 from act_data.sources.live.ros1 import http, rpc
 from act_data.sources.live.ros1.header import encode_header
 from act_data.sources.live.ros1.master import Master
@@ -78,6 +81,26 @@ def ros1_call(data: bytes) -> None:
         rpc.decode_call(data)
 
 
+def foxglove(data: bytes) -> None:
+    """A frame of a foxglove server: binary, text, and the definitions that it advertises."""
+    with suppress(ValueError):
+        parse_data(data)
+    said: object = None
+    with suppress(ValueError):
+        said = parse_text(data.decode("utf-8", "replace"))
+    for offer in said.channels if isinstance(said, Advertise) else ():
+        channel = Channel(
+            id=offer.id,
+            topic=offer.topic,
+            type=offer.type,
+            encoding=offer.encoding,
+            definition=offer.definition,
+            count=0,
+        )
+        with suppress(DataError):
+            message_type(channel)
+
+
 # --- seeds ------------------------------------------------------------------------------------
 
 
@@ -94,6 +117,22 @@ def tcpros_seeds() -> list[bytes]:
         encode_header({"error": "no such topic"}),
         encode_header(own) + struct.pack("<I", 2**32 - 1) + b"x",
     ]
+
+
+def foxglove_seeds() -> list[bytes]:
+    """Frames as servers of both protocols send them."""
+    joints = {
+        "id": 1, "topic": "/j", "encoding": "cdr", "schemaName": "a/B", "schema": "float64 x",
+    }  # fmt: skip
+    ros1 = {**joints, "id": 2, "encoding": "ros1", "schemaEncoding": "ros1msg"}
+    said = [
+        {"op": "serverInfo", "name": "bridge", "capabilities": [], "sessionId": "1"},
+        {"op": "status", "level": 2, "message": "lost"},
+        {"op": "advertise", "channels": [joints, ros1, {**joints, "encoding": "json"}]},
+        {"op": "unadvertise", "channelIds": [1, 2]},
+        {"op": "parameterValues", "parameters": []},
+    ]
+    return [*(json.dumps(one).encode() for one in said), struct.pack("<BIQ", 1, 7, 9) + b"payload"]
 
 
 def master_seeds() -> list[bytes]:
