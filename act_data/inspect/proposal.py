@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from act_data.errors import InputError
 from act_data.inspect.cards import Proposal, RecordingCard, TopicCard
 from act_data.inspect.drafts import sort
 from act_data.inspect.pace import floor_ms, tick_rate, tolerance
@@ -59,7 +60,10 @@ def propose(card: RecordingCard, in_every: Callable[[TopicCard], bool]) -> Propo
         arrays=made.arrays,
         left_out=found.left_out,
     )
-    parse_robot("the proposal", text.encode())
+    try:
+        parse_robot("the proposal", text.encode())
+    except InputError as e:  # of more streams than a robot file may have
+        return Proposal(recording=card.name, yaml="", why_none=(str(e),))
     return Proposal(recording=card.name, yaml=text)
 
 

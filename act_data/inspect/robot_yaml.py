@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from act_data.inspect.drafts import ArrayDraft, Draft
 from act_data.inspect.words import YAML_WORDS
+from act_data.robot.yaml_lines import MAX_BYTES
 from act_data.types import StreamKind
 
 WIDTH = 100
-_LISTED = 100  # topics that are not used
+_MAX_BYTES = MAX_BYTES - 2048  # a robot file may have no more
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
 
 
@@ -54,12 +55,21 @@ def robot_yaml(
     for array in arrays:
         lines += _array(array)
     if left_out:
-        lines += ["", *_comment("Not used:")]
-        for topic, why in list(left_out.items())[:_LISTED]:
-            lines += _comment(f"- {topic}: {why}", indent="    ")
-        if len(left_out) > _LISTED:
-            lines += _comment(f"- and {len(left_out) - _LISTED} more topics")
+        room = _MAX_BYTES - sum(len(line.encode()) + 1 for line in lines)
+        lines += ["", *_not_used(left_out, room)]
     return "\n".join(lines) + "\n"
+
+
+def _not_used(left_out: Mapping[str, str], room: int) -> Iterator[str]:
+    """A comment about each topic that is not used, as many as there is room for."""
+    yield from _comment("Not used:")
+    for number, (topic, why) in enumerate(left_out.items()):
+        lines = _comment(f"- {topic}: {why}", indent="    ")
+        room -= sum(len(line.encode()) + 1 for line in lines)
+        if room < 0:
+            yield from _comment(f"- and {len(left_out) - number} more topics")
+            return
+        yield from lines
 
 
 def _stream(draft: Draft, tolerance_ms: int, reason: str) -> Iterator[str]:

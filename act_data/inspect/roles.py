@@ -22,6 +22,8 @@ from act_data.types import StreamKind
 _REQUIRED_SHARE = 0.8
 # A command that is there for less than this commands something else, or nothing.
 _COMMAND_SHARE = 0.2
+# What is there for less than this was said once.
+_LEAST_SHARE = 0.05
 
 _BASE_FIELDS = ("linear.x", "angular.z")
 # A twist with one of these in its name moves a hand, not wheels.
@@ -59,7 +61,7 @@ def plan(found: Sorted) -> Plan:
     one tick later stands for the command.
     """
     span = window(list(found.drafts.values())) if found.drafts else (0.0, 0.0)
-    _without_commands_that_miss(found, span)
+    _without_what_misses(found, span)
     _without_further_numbers(found)
     made = Plan()
     joints = _of(found, lambda d: d.kind is StreamKind.JOINT_STATE)
@@ -79,7 +81,7 @@ def plan(found: Sorted) -> Plan:
     _observe_base(made, odometry)
     rest = [d for d in found.drafts.values() if d not in (*joints, *base, *targets, *odometry)]
     _observe_others(made, rest, span)
-    _command_joints(made, followers, leaders, targets)
+    _command_joints(made, followers, leaders, targets, base)
     _command_base(made, odometry, base)
     for draft in leaders + targets + base:
         made.streams.append(draft)
@@ -105,6 +107,10 @@ def _is_base(draft: Draft) -> bool:
     return draft.kind is StreamKind.TWIST and not _HAND_WORDS & set(words(draft.card.topic))
 
 
+def _is_wheels(draft: Draft) -> bool:
+    return bool(draft.joints) and all("wheel" in joint.lower() for joint in draft.joints)
+
+
 def _why_command(draft: Draft) -> str:
     command, word = role_word(draft.card.topic)
     if not command:
@@ -112,14 +118,13 @@ def _why_command(draft: Draft) -> str:
     return f"Named {word!r}: action."
 
 
-def _without_commands_that_miss(found: Sorted, span: tuple[float, float]) -> None:
-    for draft in [d for d in found.drafts.values() if d.kind not in PICTURES and _commands(d)]:
+def _without_what_misses(found: Sorted, span: tuple[float, float]) -> None:
+    for draft in list(found.drafts.values()):
         share = coverage(draft.card, span)
-        if share < _COMMAND_SHARE:
-            found.leave_out(
-                draft,
-                f"named as a command, but there for {100 * share:.0f} % of the recording only",
-            )
+        command = draft.kind not in PICTURES and _commands(draft)
+        if share < (_COMMAND_SHARE if command else _LEAST_SHARE):
+            named = "named as a command, but " if command else ""
+            found.leave_out(draft, f"{named}there for {100 * share:.0f} % of the recording only")
 
 
 def _without_further_numbers(found: Sorted) -> None:
@@ -262,7 +267,11 @@ def _observe_others(made: Plan, rest: Sequence[Draft], span: tuple[float, float]
 
 
 def _command_joints(
-    made: Plan, followers: list[Draft], leaders: list[Draft], targets: list[Draft]
+    made: Plan,
+    followers: list[Draft],
+    leaders: list[Draft],
+    targets: list[Draft],
+    base: list[Draft],
 ) -> None:
     if leaders or targets:
         for draft in leaders + targets:
@@ -277,6 +286,8 @@ def _command_joints(
             made.notes.append(
                 f"Seen but not commanded, since no command has its side: {', '.join(alone)}."
             )
+    elif base and followers and all(_is_wheels(d) for d in followers):
+        made.notes.append("The joints are wheels, which the commands of the base turn.")
     elif followers:
         topics = ", ".join(d.card.topic for d in followers)
         _shift(made, f"nothing commands {topics}")

@@ -15,7 +15,7 @@ from act_data.interfaces import DatasetReader
 from act_data.records import SYNC_REASON
 from act_data.robot import load_robot
 from act_data.store import open_dataset
-from act_data.types import Role
+from act_data.types import RobotSpec, Role
 from tests.bags import KINDS, Entry, Kind, write
 from tests.data.inspect.robots import (
     ARM_BY_COMMANDS,
@@ -28,7 +28,7 @@ from tests.data.inspect.robots import (
     odometry,
     twist,
 )
-from tests.small_robot import JOINTS, S, bag
+from tests.small_robot import IMAGE, JOINTS, S, bag, picture
 
 
 def proposed(sources: list[Path]) -> Proposal:
@@ -219,7 +219,7 @@ def test_a_leader_outweighs_command_messages_which_are_named_with_the_reason(
     )
 
 
-def load_robot_text(text: str, folder: Path) -> object:
+def load_robot_text(text: str, folder: Path) -> RobotSpec:
     file = folder / "text.yaml"
     file.write_text(text)
     return load_robot(file)
@@ -301,6 +301,34 @@ def test_numbers_that_are_never_finite_are_left_out(tmp_path: Path) -> None:
     reader = ingested([bag(tmp_path, "nan", entries)], tmp_path)
     assert list(arrays(reader, Role.OBSERVATION)) == ["qpos", "qvel"]
     assert not np.asarray(reader.read(SYNC_REASON, 0)).any()
+
+
+def test_wheels_are_turned_by_the_commands_of_the_base(tmp_path: Path) -> None:
+    wheels = arm("/joint_states", names=("wheel_left_joint", "wheel_right_joint"))
+    reader = ingested([bag(tmp_path, "base", [*MOBILE_BASE, *wheels])], tmp_path)
+    assert arrays(reader, Role.ACTION) == {"base_action": (2,)}
+    assert reader.schema.action_shift == 0
+    assert arrays(reader, Role.OBSERVATION)["qpos"] == (2,)
+
+
+def test_what_was_said_once_at_the_start_is_left_out(tmp_path: Path) -> None:
+    latched = [("/map/image", IMAGE, t + S, {"header": t + S, **picture(0)}) for t in (0, 10_000)]
+    text = proposed([bag(tmp_path, "map", [*SINGLE_ARM, *latched])]).yaml
+    assert "# - /map/image: there for 0 % of the recording only" in text
+
+
+def test_of_thousands_of_topics_as_many_are_named_as_a_robot_file_may_hold(tmp_path: Path) -> None:
+    once = [(f"/{'x' * 60}{i}", "std_msgs/msg/Float32", S, {"data": 1.0}) for i in range(2000)]
+    source = bag(tmp_path, "many", [*SINGLE_ARM, *once])
+    assert load_robot_text(proposed([source]).yaml, tmp_path).fps == 30
+    assert re.search(r"# - and 1\d\d\d more topics\n$", proposed([source]).yaml)
+
+
+def test_more_joint_states_than_a_robot_file_can_hold_are_refused(tmp_path: Path) -> None:
+    every_arm = [e for i in range(400) for e in arm(f"/arm{i}/joint_states", 2)]
+    found = inspect([bag(tmp_path, "swarm", every_arm)])
+    with pytest.raises(DataError, match="larger than 65536 bytes"):
+        write_robot(found, tmp_path / "robot.yaml")
 
 
 def test_an_imu_without_orientation_is_read_without_it(tmp_path: Path) -> None:
