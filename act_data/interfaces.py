@@ -68,7 +68,13 @@ class Source(Protocol):
 
 
 class EpisodeWriter(Protocol):
-    """Where the timesteps of one episode go. Holds a bounded part of it in memory."""
+    """Where the timesteps of one episode go. Holds a bounded part of it in memory.
+
+    Attributes:
+        uid: As it was asked for. On a bench it may be set anew until `finish`.
+    """
+
+    uid: str
 
     def record(self, step: Timestep) -> None:
         """Append `step`."""

@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
-from rich.text import Text
 
-from . import console, tables
-from .options import Json, MsgPath, Typestore
+from act_data.errors import InputError
 
-if TYPE_CHECKING:
-    from act_data.ingest import IngestReport
-    from act_data.records import SyncReport
+from . import console
+from .ingest_tables import print_ingest_report
+from .options import (
+    BACKEND_HELP,
+    Countdown,
+    Episodes,
+    Json,
+    MsgPath,
+    Robot,
+    Speed,
+    StartBy,
+    StopBy,
+    Topics,
+    Typestore,
+    WaitS,
+)
+from .record import Session, ingest_live
 
 
 def ingest(
-    sources: Annotated[list[Path], typer.Argument(help="Bags, or folders of bags.")],
     out: Annotated[
         Path,
         typer.Option(
             "--out", "-o", help="*.zarr; *.hdf5 for one ALOHA episode; else a folder of them."
         ),
     ],
-    robot: Annotated[
-        str, typer.Option(help="Preset name, a YAML file, or auto: the preset that fits.")
-    ] = "auto",
+    sources: Annotated[
+        list[Path] | None, typer.Argument(help="Bags, or folders of bags [with --live: none].")
+    ] = None,
+    robot: Robot = "auto",
     fps: Annotated[
         float | None, typer.Option(min=0.1, max=1000, help="Ticks per second [preset].")
     ] = None,
@@ -88,9 +100,24 @@ def ingest(
     ] = False,
     msg_path: MsgPath = None,
     typestore: Typestore = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Record a robot now, and ingest meanwhile.")
+    ] = False,
+    backend: Annotated[str, typer.Option(help=f"--live: {BACKEND_HELP}")] = "",
+    spool: Annotated[
+        Path | None,
+        typer.Option(help="--live: folder for the recordings [beside the dataset: NAME.bags]."),
+    ] = None,
+    episodes: Episodes = None,
+    countdown: Countdown = None,
+    start_by: StartBy = None,
+    stop_by: StopBy = None,
+    topic: Topics = None,
+    wait_s: WaitS = 60.0,
+    speed: Speed = 1.0,
     json: Json = False,
 ) -> None:
-    """Turn recordings into synchronised episodes.
+    """Turn recordings, or a robot that is here, into synchronised episodes.
 
     Run it again after an interruption: finished episodes are recognised.
 
@@ -112,7 +139,7 @@ def ingest(
             max_gap_s=max_gap_s,
             split_by=split_by or [],
             segments=segments,
-            max_timesteps=max_timesteps,
+            max_timesteps=None if live else max_timesteps,  # live: the recorder sees to it
             trim_idle=trim_idle,
             idle_threshold=idle_threshold,
             codec=codec,
@@ -126,75 +153,45 @@ def ingest(
             msg_path=tuple(msg_path or ()),
             typestore=typestore,
         )
+        if live or backend:
+            _refuse_mixture(live, backend, sources, segments)
+            session = Session(
+                backend=backend,
+                robot=robot,
+                task=task,
+                operator=operator,
+                success=success,
+                notes=notes,
+                topics=topic,
+                episodes=episodes,
+                max_timesteps=max_timesteps,
+                countdown=countdown,
+                start_by=start_by,
+                stop_by=stop_by,
+                wait_s=wait_s,
+                speed=speed,
+            )
+            ingest_live(session, out, spool, settings, json=json)
+            return
         with console.bytes_progress("ingest") as advance:
-            report = run(sources, out, settings, progress=advance)
+            report = run(sources or [], out, settings, progress=advance)
         if json:
             console.write_json(report.model_dump(mode="json"))
         else:
-            _print_ingest_report(report)
+            print_ingest_report(report)
         if report.failed:
             raise typer.Exit(3)
 
 
-def _print_ingest_report(report: IngestReport) -> None:
-    """The streams in full for one recording, a line for each of many; then where it all lies."""
-    new = {e.recording: e.sync for e in report.episodes if e.sync is not None and not e.found}
-    if len(new) == 1:
-        for recording, sync in new.items():
-            _print_sync_report(recording, sync)
-    table = tables.table(
-        "episodes",
-        ["recording", "segment", "uid", "state"],
-        ["steps", "masked", "drops", "worst skew p99 ms"],
-    )
-    for episode in report.episodes:
-        streams = list(episode.sync.streams.values()) if episode.sync else []
-        skews = [s.skew_abs_p99_ms for s in streams if s.skew_abs_p99_ms is not None]
-        table.add_row(
-            *(Text(episode.recording), str(episode.segment.number) if episode.segment else "-"),
-            episode.uid,
-            "already there" if episode.found else "new",
-            *(str(episode.steps), str(episode.masked)),
-            *(str(sum(s.estimated_drops for s in streams)), tables.ms(max(skews, default=None))),
+def _refuse_mixture(
+    live: bool, backend: str, sources: list[Path] | None, segments: Path | None
+) -> None:
+    if not live:
+        raise InputError(f"--backend {backend} is for live topics", hint="Add --live.")
+    if sources:
+        raise InputError(f"--live and {sources[0]} are two sources", hint="Leave one of them out.")
+    if segments is not None:
+        raise InputError(
+            "--segments lists recordings, and there are none yet with --live",
+            hint="Record first, then ingest with --segments; or use --start-by and --stop-by.",
         )
-    tables.show(table)
-    if len(new) > 1:
-        for recording, sync in new.items():
-            for note in sync.notes:
-                console.out.print(Text(f"  {recording}: {note}"))
-    for note in report.notes:
-        console.warn(note)
-    if report.failed:
-        failures = tables.table("failed", ["recording", "why"], [])
-        for failure in report.failed:
-            failures.add_row(Text(failure.recording), Text(failure.error))
-        tables.show(failures)
-    steps = sum(e.steps for e in report.episodes)
-    console.out.print(
-        Text(
-            f"{report.added} new of {len(report.episodes)} episodes, {steps} steps -> "
-            f"{report.dataset} ({report.name}@{report.version}, {report.content_hash[:12]})"
-        )
-    )
-
-
-def _print_sync_report(recording: str, report: SyncReport) -> None:
-    """One line per stream: what it delivered, how far it was from the ticks, what was masked."""
-    share = 100 * report.valid / report.ticks if report.ticks else 0.0
-    table = tables.table(
-        f"{recording}: {report.ticks} ticks at {report.fps:g} Hz, {share:.1f} % valid, "
-        f"{report.clock.value} clock",
-        ["stream"],
-        ["n", "Hz", "drops", "late", "reused", "skew p50 ms", "p99", "max", "invalid"],
-    )
-    for name, stream in report.streams.items():
-        invalid = ", ".join(f"{reason} {n}" for reason, n in stream.invalid.items() if n)
-        table.add_row(
-            Text(name),
-            *(str(stream.received), tables.number(stream.rate_hz), str(stream.estimated_drops)),
-            *(str(stream.late), str(stream.reused_ticks), tables.ms(stream.skew_p50_ms)),
-            *(tables.ms(stream.skew_abs_p99_ms), tables.ms(stream.skew_abs_max_ms), invalid or "-"),
-        )
-    tables.show(table)
-    for note in report.notes:
-        console.out.print(Text(f"  {note}"))

@@ -21,6 +21,28 @@ Typestore = Annotated[
     typer.Option(help="ROS version of a bag without definitions: ros2_foxy, ros2_humble, ..."),
 ]
 
+# --- of a robot that is here ---
+
+BACKEND_HELP = "how the robot is heard: ros1, ros1:http://HOST:11311, ros2, ros2:DOMAIN, replay:BAG"
+
+Robot = Annotated[
+    str, typer.Option(help="Preset name, a YAML file, or auto: the preset that fits.")
+]
+Topics = Annotated[
+    list[str] | None, typer.Option("--topic", help="Record this one, too. May be given again.")
+]
+Episodes = Annotated[int | None, typer.Option(min=1, help="Record so many [until you say so].")]
+Countdown = Annotated[
+    float | None, typer.Option(min=0, help="Seconds before the start [3 on a terminal].")
+]
+StartBy = Annotated[
+    str | None,
+    typer.Option(help="What starts each episode: a TOPIC, /JOY:BUTTON, or a service."),
+]
+StopBy = Annotated[str | None, typer.Option(help="What ends each episode.")]
+WaitS = Annotated[float, typer.Option(min=0, help="How long topics of the robot may be missing.")]
+Speed = Annotated[float, typer.Option(min=0.01, help="Of a replay.")]
+
 HELD_OUT: dict[bool | None, str] = {
     True: "held out of training",
     False: "NOT held out of training",

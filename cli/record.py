@@ -1,59 +1,93 @@
-"""act-data record: live topics to recordings."""
+"""act-data record, and ingest --live: live topics to recordings, and to episodes."""
 
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from act_data.errors import ActError
+from act_data.errors import ActError, InputError
 
 from . import console, tables
-from .options import Json
+from .ingest_tables import print_ingest_report
+from .options import (
+    BACKEND_HELP,
+    Countdown,
+    Episodes,
+    Json,
+    Robot,
+    Speed,
+    StartBy,
+    StopBy,
+    Topics,
+    WaitS,
+)
 
 if TYPE_CHECKING:
-    from act_data.record import RecordReport
+    from act_data.ingest import IngestSettings
+    from act_data.record import RecordReport, RecordSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What both commands ask about a session."""
+
+    backend: str
+    robot: str
+    task: str | None
+    operator: str | None
+    success: bool | None
+    notes: str | None
+    topics: list[str] | None
+    episodes: int | None
+    max_timesteps: int | None
+    countdown: float | None
+    start_by: str | None
+    stop_by: str | None
+    wait_s: float
+    speed: float
+
+    def settings(self, *, somebody: bool) -> RecordSettings:
+        """As the verb takes them. A replay does not stand still for a countdown.
+
+        Raises:
+            InputError: An option says something that cannot be.
+        """
+        from act_data.record import RecordSettings
+
+        values = asdict(self)
+        backend, _ = values.pop("backend"), values.pop("speed")
+        countdown = values.pop("countdown")
+        if countdown is None:
+            countdown = 3.0 if somebody and not backend.startswith("replay:") else 0.0
+        values |= {"countdown_s": countdown, "topics": tuple(self.topics or ())}
+        return console.options(RecordSettings, **values)
 
 
 def record(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the recordings.")],
-    backend: Annotated[
-        str, typer.Option(help="How the robot is heard: replay:BAG plays a recording.")
-    ],
-    robot: Annotated[
-        str, typer.Option(help="Preset name, a YAML file, or auto: the preset that fits.")
-    ] = "auto",
+    backend: Annotated[str, typer.Option(help=BACKEND_HELP.capitalize())],
+    robot: Robot = "auto",
     task: Annotated[str | None, typer.Option(help="What is demonstrated.")] = None,
     operator: Annotated[str | None, typer.Option(help="Who demonstrates it.")] = None,
     success: Annotated[
         bool | None, typer.Option("--success/--failure", help="How every episode ends.")
     ] = None,
     notes: Annotated[str | None, typer.Option(help="Anything else.")] = None,
-    topic: Annotated[
-        list[str] | None, typer.Option(help="Record this one, too. May be repeated.")
-    ] = None,
-    episodes: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many [when you say so].")
-    ] = None,
+    topic: Topics = None,
+    episodes: Episodes = None,
     max_timesteps: Annotated[
         int | None, typer.Option(min=1, help="An episode ends with so many steps.")
     ] = None,
-    countdown: Annotated[
-        float | None, typer.Option(min=0, help="Seconds before the start [3 on a terminal].")
-    ] = None,
-    start_by: Annotated[
-        str | None, typer.Option(help="TOPIC[:BUTTON] or service that starts each episode.")
-    ] = None,
-    stop_by: Annotated[
-        str | None, typer.Option(help="TOPIC[:BUTTON] or service that ends each episode.")
-    ] = None,
-    wait_s: Annotated[
-        float, typer.Option(min=0, help="How long topics of the robot may be missing.")
-    ] = 60.0,
-    speed: Annotated[float, typer.Option(min=0.01, help="Of a replay.")] = 1.0,
+    countdown: Countdown = None,
+    start_by: StartBy = None,
+    stop_by: StopBy = None,
+    wait_s: WaitS = 60.0,
+    speed: Speed = 1.0,
     json: Json = False,
 ) -> None:
     """Record episodes of a live robot: one crash-safe MCAP file each.
@@ -63,42 +97,72 @@ def record(
     Example: act-data record --backend replay:recording.bag --out bags/ --task "pick the cube"
     """
     with console.errors():
-        from act_data.record import RecordSettings
         from act_data.record import record as run
         from act_data.sources.live import open_backend
 
         from .operator import at_work
 
-        with closing(open_backend(backend, speed=speed)) as robot_side, at_work() as person:
-            if countdown is None:
-                countdown = 3.0 if person.reviews and not backend.startswith("replay:") else 0.0
-            settings = console.options(
-                RecordSettings,
-                robot=robot,
-                topics=tuple(topic or ()),
-                episodes=episodes,
-                max_timesteps=max_timesteps,
-                countdown_s=countdown,
-                start_by=start_by,
-                stop_by=stop_by,
-                wait_s=wait_s,
-                task=task,
-                operator=operator,
-                success=success,
-                notes=notes,
-            )
-            report = run(robot_side, out, settings, operator=person)
+        session = Session(
+            backend=backend,
+            robot=robot,
+            task=task,
+            operator=operator,
+            success=success,
+            notes=notes,
+            topics=topic,
+            episodes=episodes,
+            max_timesteps=max_timesteps,
+            countdown=countdown,
+            start_by=start_by,
+            stop_by=stop_by,
+            wait_s=wait_s,
+            speed=speed,
+        )
+        with closing(open_backend(backend, speed=speed)) as live, at_work() as person:
+            report = run(live, out, session.settings(somebody=person.reviews), operator=person)
         if json:
             console.write_json(report.model_dump(mode="json"))
         else:
-            print_record_report(report)
-        if report.error:
-            raise ActError(report.error, hint=report.hint)
-        if not report.lossless:
-            raise typer.Exit(3)
+            _print_record_report(report)
+            if report.saved:
+                console.say(f"next: act-data ingest {report.folder} --out ds.zarr")
+        _end(report, report.error, report.hint)
 
 
-def print_record_report(report: RecordReport) -> None:
+def ingest_live(
+    session: Session, out: Path, spool: Path | None, settings: IngestSettings, *, json: bool
+) -> None:
+    """The rest of `act-data ingest --live`."""
+    from act_data.record import ingest_live as run
+    from act_data.sources.live import open_backend
+
+    from .operator import at_work
+
+    folder = spool or out.with_name(f"{out.stem}.bags")
+    if not session.backend:
+        raise InputError("--live needs a backend", hint=f"--backend: {BACKEND_HELP}.")
+    with closing(open_backend(session.backend, speed=session.speed)) as live, at_work() as person:
+        asked = session.settings(somebody=person.reviews)
+        report = run(live, out, folder, asked, settings, operator=person)
+    if json:
+        console.write_json(report.model_dump(mode="json"))
+    else:
+        _print_record_report(report.record)
+        if report.ingest is not None:
+            print_ingest_report(report.ingest)
+    _end(report.record, report.error or report.record.error, report.hint or report.record.hint)
+    if report.ingest is not None and report.ingest.failed:
+        raise typer.Exit(3)
+
+
+def _end(report: RecordReport, error: str, hint: str) -> None:
+    if error:
+        raise ActError(error, hint=hint)
+    if not report.lossless:
+        raise typer.Exit(3)
+
+
+def _print_record_report(report: RecordReport) -> None:
     """A line for each episode, and what is odd about them."""
     table = tables.table(
         "", ["episode", "ended by"], ["steps", "s", "valid %", "MB", "messages", "lost"]
@@ -113,8 +177,7 @@ def print_record_report(report: RecordReport) -> None:
     if report.episodes:
         tables.show(table)
     for e in report.episodes:
-        for note in (*e.notes, *(e.sync.notes if e.sync else ())) if e.file else ():
+        # The account of a synchronisation has the notes of its source, too.
+        for note in (e.sync.notes if e.sync else e.notes) if e.file else ():
             console.out.print(Text(f"  {Path(e.file).stem}: {note}"), soft_wrap=True)
     console.out.print(Text(f"{report.saved} episodes -> {report.folder}"), soft_wrap=True)
-    if report.saved:
-        console.say(f"next: act-data ingest {report.folder} --out ds.zarr")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import struct
+from collections.abc import Callable, Collection, Iterable, Iterator
 from io import BytesIO
+from itertools import count
+from threading import Event, Thread
 from typing import Literal
 
 import numpy as np
@@ -14,9 +17,11 @@ from mcap.stream_reader import StreamReader
 
 from act_data.interfaces import Source
 from act_data.observe import Observation
+from act_data.sources.live import Inbox, MemoryBackend
 from act_data.sources.storage import Channel, Definition
 from act_data.types import EncodedImage, RobotSpec
 from tests.bags import Entry, message, typestore
+from tests.small_robot import HZ, S, entries
 
 Encoding = Literal["ros1", "cdr"]
 ENCODINGS: tuple[Encoding, ...] = ("ros1", "cdr")
@@ -78,3 +83,63 @@ def seen(source: Source, robot: RobotSpec) -> Iterator[tuple[object, ...]]:
                 for name, v in (*found.observation.items(), *found.action.items())
             ),
         )
+
+
+class Endless(MemoryBackend):
+    """The small robot, publishing in a time of its own for as long as somebody listens.
+
+    It waits for whoever is slow, so that nothing depends on how fast this machine is.
+
+    Args:
+        pace: Its seconds in one second, at most.
+        more: What else is published in frame i.
+    """
+
+    def __init__(
+        self,
+        *,
+        pace: float = 10.0,
+        more: Callable[[int], list[Entry]] = lambda i: [],
+        size: tuple[int, int] = (16, 24),
+    ) -> None:
+        super().__init__(channels([*entries(1), *more(0)]))
+        self._pace = pace
+        self._more = more
+        self._size = size
+        self._over = Event()
+        self._thread: Thread | None = None
+
+    def subscribe(self, topics: Collection[str], inbox: Inbox) -> None:
+        """Begin to publish."""
+        super().subscribe(topics, inbox)
+        self._thread = Thread(target=self._publish, args=(inbox, frozenset(topics)))
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop publishing."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+        super().close()
+
+    def _publish(self, inbox: Inbox, topics: frozenset[str]) -> None:
+        usual = [(topic, payload) for _, topic, payload in payloads(entries(1, size=self._size))]
+        for i in count():
+            now = S + i * S // HZ
+            more = [(topic, payload) for _, topic, payload in payloads(self._more(i))]
+            replaced = {topic for topic, _ in more}
+            for n, (topic, payload) in enumerate([u for u in usual if u[0] not in replaced] + more):
+                stamp = now + n
+                data = bytearray(payload)
+                if len(data) > 12:  # it has a header
+                    data[4:12] = struct.pack("<II", stamp // S, stamp % S)
+                if len(data) > 1000:
+                    data[-4:] = struct.pack("<I", i)  # the last pixel
+                elif len(data) > 12:
+                    data[-16:-8] = struct.pack("<d", i / 10)  # the second joint
+                if topic in topics:
+                    inbox.put(topic, bytes(data), stamp)
+            while inbox.waiting_bytes > 100_000 and not self._over.is_set():
+                self._over.wait(0.001)
+            if self._over.wait(1 / HZ / self._pace):
+                return

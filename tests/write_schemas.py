@@ -15,7 +15,7 @@ from act_data.convert import ConvertReport
 from act_data.convert.lerobot.layout import ActNotes
 from act_data.ingest import IngestReport
 from act_data.inspect import Inspection
-from act_data.record import RecordReport
+from act_data.record import LiveIngestReport, RecordReport
 from act_data.records import DatasetSchema, EpisodeRecord, StatsRecord, SyncReport, VersionRecord
 from act_data.registry import RegisteredDataset
 from act_data.report import DatasetCard
@@ -40,6 +40,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "inspection": Inspection,
     "lerobot-notes": ActNotes,
     "model-config": ModelConfig,
+    "live-ingest-report": LiveIngestReport,
     "record-report": RecordReport,
     "registered-dataset": RegisteredDataset,
     "robot": RobotFile,

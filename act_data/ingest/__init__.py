@@ -9,14 +9,15 @@ its finished episodes by their uid.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
 from act_data.errors import ActError, InputError
 from act_data.fitting import fitting, together
-from act_data.ingest.episodes import Done
+from act_data.ingest.account import account
+from act_data.ingest.live import LiveIngest
 from act_data.ingest.recording import Item, failed, size_of
 from act_data.ingest.run import Progress, Run
 from act_data.ingest.settings import (
@@ -26,14 +27,19 @@ from act_data.ingest.settings import (
     IngestSettings,
     configured,
 )
-from act_data.interfaces import DatasetReader
-from act_data.registry import Registry
-from act_data.report import masked_steps
 from act_data.segments import annotation_of, read_ranges
 from act_data.sources import Recording, find_recordings
-from act_data.store import open_dataset
 
-__all__ = ["FailedRecording", "IngestReport", "IngestSettings", "IngestedEpisode", "ingest"]
+__all__ = [
+    "FailedRecording",
+    "IngestReport",
+    "IngestSettings",
+    "IngestedEpisode",
+    "LiveIngest",
+    "check_out",
+    "configured",
+    "ingest",
+]
 
 
 def ingest(
@@ -62,7 +68,7 @@ def ingest(
     began = perf_counter()
     settings = settings or IngestSettings()
     recordings = find_recordings(sources, settings.reading)
-    _check_out(out, recordings)
+    check_out(out, len(recordings))
     items, notes = _items(recordings, settings)
     asked, misfits = fitting([item.recording for item in items], settings.robot)
     if asked is None or (misfits and not settings.keep_going):
@@ -83,17 +89,12 @@ def ingest(
         if fresh and out.is_dir():
             with suppress(OSError):  # not empty: an episode was finished
                 out.rmdir()
-    reader = open_dataset(out)
-    return IngestReport(
-        dataset=str(out),
-        name=Registry().register(reader),
-        robot=robot.name,
-        version=version.number,
-        content_hash=version.content_hash,
-        added=sum(not done.found for done in run.done),
-        episodes=tuple(_ingested(run.done, reader)),
-        failed=tuple(o.failure for o in run.outcomes if o.failure is not None),
-        notes=(*notes, *(note for outcome in run.outcomes for note in outcome.notes)),
+    return account(
+        out,
+        robot.name,
+        version,
+        run.outcomes,
+        notes=notes,
         source_bytes=sum(size_of(item.recording) for item in items),
         seconds=perf_counter() - began,
     )
@@ -121,7 +122,7 @@ def _items(
     return items, [f"{name}: left out, {settings.segments} lists no segment" for name in lacking]
 
 
-def _check_out(out: Path, recordings: Sequence[Recording]) -> None:
+def check_out(out: Path, recordings: int) -> None:
     """Refuse a path that cannot hold what is to come, before hours are spent on it.
 
     Raises:
@@ -136,23 +137,8 @@ def _check_out(out: Path, recordings: Sequence[Recording]) -> None:
             f"{str(out)!r} is no name for a dataset",
             hint="Write NAME.zarr, NAME.hdf5, or a folder for HDF5 episodes.",
         )
-    if out.suffix == ".hdf5" and len(recordings) > 1:
+    if out.suffix == ".hdf5" and recordings > 1:
         raise InputError(
-            f"{str(out)!r} holds exactly one episode, and there are {len(recordings)} recordings",
+            f"{str(out)!r} holds exactly one episode, and there are {recordings} recordings",
             hint="Name a folder (--out without .hdf5) or a *.zarr dataset.",
-        )
-
-
-def _ingested(episodes: Sequence[Done], reader: DatasetReader) -> Iterator[IngestedEpisode]:
-    numbers = {entry.uid: number for number, entry in enumerate(reader.episodes)}
-    for done in episodes:
-        number = numbers[done.uid]
-        yield IngestedEpisode(
-            recording=done.recording,
-            uid=done.uid,
-            steps=reader.episodes[number].length,
-            masked=masked_steps(reader, number),
-            found=done.found,
-            segment=reader.episode(done.uid).info.segment,
-            sync=reader.episode(done.uid).info.sync,
         )

@@ -85,6 +85,18 @@ class Episodes:
                 episode.writer.record(step)
             episode.end_ns = step.tick_ns
 
+    def settle(self, job: str) -> None:
+        """What the job is called is known only now; the open episode gets its uid from it.
+
+        For a source whose identity shows at its end. No episode may be finished before.
+        """
+        assert not self.done
+        self._job = job
+        if (episode := self._episode) is not None:
+            episode.uid = uid_of(job, episode.segment.key, episode.number)
+            if episode.writer is not None:
+                episode.writer.uid = episode.uid
+
     def finish(self) -> list[Done]:
         """Finish the last episode; all of them.
 

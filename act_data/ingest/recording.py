@@ -19,7 +19,7 @@ from act_data.fitting import named
 from act_data.ingest.episodes import Done, Episodes, uid_of
 from act_data.ingest.settings import FailedRecording, IngestSettings
 from act_data.ingest.steps import Steps
-from act_data.interfaces import Bench, EpisodeWriter
+from act_data.interfaces import Bench, EpisodeWriter, Source
 from act_data.observe import Listener, Observation
 from act_data.records import Annotation, EpisodeInfo, EpisodeRecord, SourceRecord
 from act_data.segments import Ranges, Segments, listeners, opens_at_first
@@ -106,7 +106,7 @@ def first_step(
         DataError: It is damaged or holds no usable step.
     """
     with open_recording(item.recording) as source:
-        view = _view(source, robot, settings)
+        view = view_of(source, robot, settings)
         segments, heard = _segments(source, view, item, settings)
         with closing(Steps(view, settings, segments, scratch)) as steps:
             for frame in view.frames(heard):
@@ -139,9 +139,9 @@ def _ingested(
 ) -> Outcome:
     """Args: made: Gets the uids of the episodes that are being made."""
     settings, name = plan.settings, item.recording.name
-    view = _view(source, plan.robot, settings)
+    view = view_of(source, plan.robot, settings)
     origin = source.record(view.topics)
-    job = _digest(origin.sha256 + origin.types, plan.asked, settings)
+    job = digest(origin.sha256 + origin.types, plan.asked, settings)
     segments, heard = _segments(source, view, item, settings)
     if found := _found(plan, job, segments):
         return Outcome(done=tuple(Done(recording=name, uid=uid, found=True) for uid in found))
@@ -158,7 +158,9 @@ def _ingested(
         segments,
         job=job,
         write=write,
-        describe=lambda said: _info(origin, settings.annotation.over(said.over(item.annotation))),
+        describe=lambda said: describe(
+            origin, settings.annotation.over(said.over(item.annotation))
+        ),
         scratch=plan.scratch,
     )
     try:
@@ -177,7 +179,8 @@ def _ingested(
     return Outcome(done=tuple(done), notes=notes)
 
 
-def _view(source: BagSource, robot: RobotSpec, settings: IngestSettings) -> Observation:
+def view_of(source: Source, robot: RobotSpec, settings: IngestSettings) -> Observation:
+    """The robot's view of a source, as the settings want it."""
     return Observation(source, robot, latency_ns=round(settings.latency_ms * NS_PER_MS))
 
 
@@ -212,11 +215,12 @@ def _found(plan: Plan, job: str, segments: Segments) -> list[str]:
     return found
 
 
-def _info(origin: SourceRecord, said: Annotation) -> EpisodeInfo:
+def describe(origin: SourceRecord, said: Annotation) -> EpisodeInfo:
+    """What is known about an episode: where it came from, and what was said about it."""
     return EpisodeInfo(source=origin, **said.model_dump(exclude_none=True))
 
 
-def _digest(source_sha256: str, robot: RobotSpec, settings: IngestSettings) -> str:
+def digest(source_sha256: str, robot: RobotSpec, settings: IngestSettings) -> str:
     """What decides an episode's content: the recording, the robot, and how it is read.
 
     Segments that a file lists are not in it: each is told by its own times.

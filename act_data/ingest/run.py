@@ -24,11 +24,12 @@ from act_data.ingest.recording import (
 )
 from act_data.ingest.settings import FailedRecording, IngestSettings
 from act_data.interfaces import DatasetWriter
-from act_data.records import DatasetSchema, VersionRecord
+from act_data.observe import Observation
+from act_data.records import VersionRecord
 from act_data.robot import with_joints
 from act_data.sources import Recording
 from act_data.store import open_writer
-from act_data.types import RobotSpec
+from act_data.types import RobotSpec, Timestep
 
 Progress = Callable[[int, int], None]
 """Hears the bytes of recordings that are done, and those of all."""
@@ -70,7 +71,6 @@ class Run:
             ConflictError: `out` is something else, or somebody else is writing it.
             StoreError: `out` cannot be written.
         """
-        zarr = self._out.suffix == ".zarr"
         scratch = next(p for p in (self._out.parent, *self._out.parent.parents) if p.exists())
         for item in self._waiting():
             try:
@@ -78,16 +78,7 @@ class Run:
             except DataError as e:
                 self._fail(item, failed(item.recording, e))
                 continue
-            robot = with_joints(self._robot, view.joints())
-            schema = schema_of(
-                robot,
-                first,
-                view.observer.columns,
-                codec=self._settings.codec or ("jpeg" if zarr else "raw"),
-                depth_codec="blosc" if zarr else "raw",
-                quality=self._settings.quality,
-            ).model_copy(update={"latency_ms": self._settings.latency_ms})
-            return self._open(robot, schema)
+            return opened(first, view, self._settings, self._out)
         raise self.nothing()
 
     def ingest(self, writer: DatasetWriter, plan: Plan, progress: Progress) -> VersionRecord:
@@ -131,22 +122,6 @@ class Run:
         errors = [DataError(failure.error, hint=failure.hint) for failure in failures]
         return together(errors, len(self._items))
 
-    def _open(self, robot: RobotSpec, schema: DatasetSchema) -> tuple[DatasetWriter, Plan]:
-        settings = self._settings
-        writer = open_writer(self._out, schema, shard_frames=settings.shard_frames)
-        try:
-            return writer, Plan(
-                robot=robot,
-                asked=self._robot,
-                settings=settings,
-                bench=writer.bench,
-                known={uid: is_last(r, settings) for uid, r in writer.durable.items()},
-                scratch=self._out.resolve().parent,
-            )
-        except BaseException as e:
-            writer.__exit__(type(e), e, e.__traceback__)
-            raise
-
     def _waiting(self) -> list[Item]:
         return [item for item in self._items if item.recording not in self._outcomes]
 
@@ -168,3 +143,37 @@ class Run:
         if not self._settings.keep_going:
             raise DataError(failure.error, hint=failure.hint)
         self._outcomes[item.recording] = Outcome(failure=failure)
+
+
+def opened(
+    first: Timestep, view: Observation, settings: IngestSettings, out: Path
+) -> tuple[DatasetWriter, Plan]:
+    """The writer of the dataset whose schema `first` of `view` shows, and the plan for it.
+
+    Raises:
+        ConflictError: `out` is something else, or somebody else is writing it.
+        StoreError: `out` cannot be written.
+    """
+    zarr = out.suffix == ".zarr"
+    robot = with_joints(view.robot, view.joints())
+    schema = schema_of(
+        robot,
+        first,
+        view.observer.columns,
+        codec=settings.codec or ("jpeg" if zarr else "raw"),
+        depth_codec="blosc" if zarr else "raw",
+        quality=settings.quality,
+    ).model_copy(update={"latency_ms": settings.latency_ms})
+    writer = open_writer(out, schema, shard_frames=settings.shard_frames)
+    try:
+        return writer, Plan(
+            robot=robot,
+            asked=view.robot,
+            settings=settings,
+            bench=writer.bench,
+            known={uid: is_last(r, settings) for uid, r in writer.durable.items()},
+            scratch=out.resolve().parent,
+        )
+    except BaseException as e:
+        writer.__exit__(type(e), e, e.__traceback__)
+        raise

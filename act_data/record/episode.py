@@ -20,6 +20,7 @@ from act_data.records import Annotation
 from act_data.segments import Mark, listeners
 from act_data.sources.live import Inbox, LiveBackend, LiveSource, Spool
 from act_data.sources.storage import Channel
+from act_data.types import NS_PER_MS
 
 
 class Episode:
@@ -59,7 +60,8 @@ class Episode:
         try:
             write_sidecar(target, settings.annotation)
             self.source = LiveSource(backend, inbox, channels, self._spool)
-            self._view = Observation(self.source, here.robot)
+            latency_ns = round(settings.latency_ms * NS_PER_MS)
+            self._view = Observation(self.source, here.robot, latency_ns=latency_ns)
             self._listen = listeners(
                 settings.stops, self.source.topics, (), self.source.deserialize, self._marked
             )

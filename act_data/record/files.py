@@ -29,9 +29,14 @@ def open_folder(folder: Path) -> None:
         ) from e
 
 
-def next_file(folder: Path) -> Path:
-    """A name after those of all recordings in `folder`, unfinished ones and sidecars included."""
-    numbers = [int(m[1]) for p in folder.iterdir() if (m := _NAME.fullmatch(p.name))]
+def next_file(folder: Path, after: Path | None = None) -> Path:
+    """A name after those of all recordings in `folder`, unfinished ones and sidecars included.
+
+    Args:
+        after: One that is not to be used again, whether or not it is still there.
+    """
+    names = [p.name for p in (*folder.iterdir(), *((after,) if after else ()))]
+    numbers = [int(m[1]) for name in names if (m := _NAME.fullmatch(name))]
     return folder / f"episode-{max(numbers, default=-1) + 1:03d}.mcap"
 
 

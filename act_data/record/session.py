@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from time import monotonic
+from typing import Protocol
 
 from act_data.errors import ActError, DataError
 from act_data.fitting import AUTO
@@ -29,9 +30,31 @@ from act_data.record.settings import RecordedEpisode, RecordReport, RecordSettin
 from act_data.robot import load_robot
 from act_data.segments import Mark, listeners
 from act_data.sources.live import Inbox, LiveBackend, LiveSource
+from act_data.types import RobotSpec
 
 POLL_S = 0.05
 _LOOK_S = 0.5  # how often it is looked for topics that are not published yet
+
+
+class Follower(Protocol):
+    """Who reads the recordings while they are made."""
+
+    def prepare(self, robot: RobotSpec) -> RobotSpec:
+        """The robot is here; the robot as it is to be observed."""
+
+    def begins(self, target: Path) -> None:
+        """The recording that becomes `target` has begun."""
+
+
+class NoFollower:
+    """A `Follower` who does nothing."""
+
+    def prepare(self, robot: RobotSpec) -> RobotSpec:
+        """The robot as it is."""
+        return robot
+
+    def begins(self, target: Path) -> None:
+        """Nobody reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +84,14 @@ class Session:
         folder: Path,
         settings: RecordSettings,
         operator: Operator,
+        follower: Follower,
         threads: ThreadPoolExecutor,
     ) -> None:
         self._backend = backend
         self._folder = folder
         self._settings = settings
         self._operator = operator
+        self._follower = follower
         self._threads = threads
         self._inbox = Inbox()
         self._screen = Screen(
@@ -80,6 +105,7 @@ class Session:
         self._pressed = Event()  # a topic says: start
         self._done: list[RecordedEpisode] = []
         self._error: ActError | None = None
+        self._last: Path | None = None
 
     def run(self) -> RecordReport:
         """Record episodes until there are enough, the operator quits, or the source ends.
@@ -96,6 +122,7 @@ class Session:
             here = self._find()
             if here is not None:
                 robot = here.robot.name
+                here = replace(here, robot=self._follower.prepare(here.robot))
                 self._screen.required = frozenset(here.required)
                 self._backend.subscribe(here.topics, self._inbox)
                 self._record(here)
@@ -137,7 +164,12 @@ class Session:
         robot = None if settings.robot == AUTO else load_robot(settings.robot)
         self._screen.begin(Phase.WAITING)
         while True:
-            found = find_robot(robot, settings, self._backend.topics())
+            try:
+                topics = self._backend.topics()
+            except DataError as e:  # nobody is there yet who knows
+                found: RobotHere | tuple[str, ...] = (str(e),)
+            else:
+                found = find_robot(robot, settings, topics)
             if isinstance(found, RobotHere):
                 return found
             look_again = monotonic() + _LOOK_S
@@ -228,12 +260,13 @@ class Session:
             self._inbox,
             here,
             here.channels(self._backend, self._heard),
-            next_file(self._folder),
+            self._next_file(),
             self._settings,
             self._threads,
         )
         self._screen.begin(Phase.RECORDING)
         try:
+            self._follower.begins(episode.target)
             while not episode.ended:
                 self._screen.episode(episode)
                 if command := self._operator.asked(POLL_S):
@@ -244,6 +277,11 @@ class Session:
             raise
         self._heard += episode.source.counts
         return episode
+
+    def _next_file(self) -> Path:
+        """A name that nothing in the folder has or had: a follower may still read what it had."""
+        self._last = next_file(self._folder, after=self._last)
+        return self._last
 
     def _review(self, episode: Episode) -> bool:
         """Save, discard or redo the episode that has ended; False when it was the last one."""

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pydantic import Field, field_validator
 
 from act_data.fitting import AUTO
+from act_data.ingest import IngestReport
 from act_data.records import Annotation, Record, SyncReport
 from act_data.segments import Split, split_of
 
@@ -42,6 +43,7 @@ class RecordSettings(Record):
         start_by: Topic that starts an episode, instead of the countdown's end: TOPIC[:BUTTON].
         stop_by: Topic that ends an episode.
         wait_s: How long the robot's topics may be missing before the session fails.
+        latency_ms: How long a tick may wait for a late sample.
     """
 
     robot: str = AUTO
@@ -52,6 +54,7 @@ class RecordSettings(Record):
     start_by: str | None = None
     stop_by: str | None = None
     wait_s: float = Field(60.0, ge=0, allow_inf_nan=False)
+    latency_ms: float = Field(250.0, ge=0, allow_inf_nan=False)
     task: str | None = None
     operator: str | None = None
     success: bool | None = None
@@ -130,3 +133,17 @@ class RecordReport(Record):
     def lossless(self) -> bool:
         """Whether every message of every kept episode that arrived is in its file."""
         return not any(e.lost for e in self.episodes if e.verdict is Verdict.SAVED)
+
+
+class LiveIngestReport(Record):
+    """The account of a session whose episodes went into a dataset while they were recorded.
+
+    Attributes:
+        ingest: None when nothing was saved, or the dataset could not be written.
+        error: Why it could not; the recordings are complete then.
+    """
+
+    record: RecordReport
+    ingest: IngestReport | None
+    error: str = ""
+    hint: str = ""

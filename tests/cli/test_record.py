@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from act_data.record import RecordReport, session
+from act_data.record import LiveIngestReport, RecordReport, session
 from act_data.sources import find_recordings, open_recording
 from act_data.sources.live import Arrival, Inbox, Spool
-from tests.cli.commands import BIN, done, refused, run
+from tests.cli.commands import BIN, done, refused, run, run_installed
 from tests.small_robot import bag, entries, robot_file
 
 SECONDS = 30
@@ -49,7 +49,7 @@ def test_flags_alone_record_episodes_and_the_report_is_one_json_document(
 ) -> None:
     out = tmp_path / "bags"
     flags = ["--task", "pick", "--max-timesteps", 60, "--episodes", 2, "--json"]
-    ended = run("act-data", *command(folder, out, *flags, speed=30))
+    ended = run("act-data", *command(folder, out, *flags, speed=6))
     report = RecordReport.model_validate_json(done(ended))
     assert [e.steps for e in report.episodes] == [60, 60]
     assert [e.file for e in report.episodes] == [str(out / f"episode-00{n}.mcap") for n in (0, 1)]
@@ -77,7 +77,7 @@ def test_what_was_lost_is_exit_code_3(
 
     monkeypatch.setattr(Spool, "write", slowly)
     monkeypatch.setattr(session, "Inbox", lambda: Inbox(20_000))
-    ended = run("act-data", *command(folder, tmp_path, "--json", speed=60))
+    ended = run("act-data", *command(folder, tmp_path, "--json", speed=20))
     assert ended.code == 3, ended.err
     (episode,) = json.loads(ended.out)["episodes"]
     assert sum(episode["lost"].values()) > 0
@@ -211,16 +211,16 @@ class Terminal:
 
 @pytest.fixture
 def terminal(folder: Path, tmp_path: Path) -> Iterator[Terminal]:
-    terminal = Terminal(command(folder, tmp_path, "--countdown", 0.4, "--json", speed=3))
+    terminal = Terminal(command(folder, tmp_path, "--countdown", 0.4, "--json"))
     yield terminal
     terminal.close()
 
 
 def test_keys_and_a_live_screen_on_a_terminal(terminal: Terminal, tmp_path: Path) -> None:
     terminal.until(r"ready, 0 saved, \d s")
-    terminal.until(r"recording episode-000: [\d.]+ s, \d+ steps, 9\d\.\d fps, 100\.0 % valid, "
+    terminal.until(r"recording episode-000: [\d.]+ s, \d+ steps, [23]\d\.\d fps, 100\.0 % valid, "
                    r"worst skew \d+\.\d ms \((cam|arm|lead)\), [\d.]+ MB")  # fmt: skip
-    terminal.until(r"/cam/image_raw +\d+ +[89]\d\.\d +0")
+    terminal.until(r"/cam/image_raw +\d+ +[23]\d\.\d +0")
     terminal.until(r"Enter end   f end as a failure   d discard   r redo   q save and quit")
     terminal.press("x")  # means nothing
     terminal.press("\n")
@@ -228,17 +228,17 @@ def test_keys_and_a_live_screen_on_a_terminal(terminal: Terminal, tmp_path: Path
     terminal.until(r"Enter or s save")
     terminal.press("r")
     terminal.until(r"ready, 0 saved")
-    terminal.until(r"recording episode-000: .* [1-9]\d* steps")
+    terminal.until(r"recording episode-001: .* [1-9]\d* steps")
     terminal.press("f")
     terminal.until(r"ready, 1 saved")
-    terminal.until(r"recording episode-001: .* [1-9]\d* steps")
+    terminal.until(r"recording episode-002: .* [1-9]\d* steps")
     terminal.press("q")
     report = RecordReport.model_validate_json(terminal.ended())
     assert [e.verdict.value for e in report.episodes] == ["redone", "saved", "saved"]
     assert [e.success for e in report.episodes] == [None, False, None]
     assert terminal.process.returncode == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "episode-000.mcap", "episode-000.yaml", "episode-001.mcap",
+        "episode-001.mcap", "episode-001.yaml", "episode-002.mcap",
     ]  # fmt: skip
 
 
@@ -252,3 +252,55 @@ def test_the_terminal_is_as_it_was_after_an_error(tmp_path: Path, folder: Path) 
         assert terminal.process.returncode == 1
     finally:
         terminal.close()
+
+
+# --- ingest --live ---
+
+
+def test_episodes_go_into_a_dataset_while_they_are_recorded(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ds.zarr"
+    words = ["ingest", "--live", *command(folder, out, "--episodes", 2, "--max-timesteps", 60,
+             "--task", "pick", "--json", speed=6)[1:]]  # fmt: skip
+    ended = run_installed("act-data", *words)
+    report = LiveIngestReport.model_validate_json(done(ended))
+    assert report.ingest is not None
+    assert [e.recording for e in report.ingest.episodes] == ["episode-000", "episode-001"]
+    assert sorted(p.name for p in (tmp_path / "ds.bags").iterdir()) == [
+        "episode-000.mcap", "episode-000.yaml", "episode-001.mcap", "episode-001.yaml",
+    ]  # fmt: skip
+    again = tmp_path / "again.zarr"
+    words = ["ingest", tmp_path / "ds.bags", "--out", again, "--robot", folder / "small.yaml"]
+    offline = json.loads(done(run("act-data", *words, "--json")))
+    assert offline["content_hash"] == report.ingest.content_hash
+
+
+def test_people_see_both_accounts(folder: Path, tmp_path: Path) -> None:
+    words = ["--spool", tmp_path / "bags", "--episodes", 1, "--max-timesteps", 60]
+    command_ = command(folder, tmp_path / "ds.zarr", *words, speed=6)[1:]
+    ended = run_installed("act-data", "ingest", "--live", *command_)
+    assert "1 episodes -> " in done(ended)
+    assert re.search(r"1 new of 1 episodes, 6\d steps -> .*ds.zarr", ended.out), ended.out
+    assert (tmp_path / "bags" / "episode-000.mcap").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        pytest.param(["bags"], "--live and bags are two sources", id="two-sources"),
+        pytest.param(["--segments", "x.csv"], "there are none yet with --live", id="segments"),
+        pytest.param(["--backend", ""], "--live needs a backend", id="no-backend"),
+        pytest.param(["--out", "x.hdf5"], "holds exactly one episode", id="one-file"),
+    ],
+)
+def test_what_cannot_be_ingested_live_is_refused(
+    folder: Path, tmp_path: Path, words: list[str], says: str
+) -> None:
+    out = tmp_path / "ds.zarr"
+    live = command(folder, out, *words)[1:]
+    refused(run("act-data", "ingest", "--live", *live), says, code=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backend_without_live_is_refused(folder: Path, tmp_path: Path) -> None:
+    words = command(folder, tmp_path / "ds.zarr")[1:]
+    refused(run("act-data", "ingest", *words), "Add --live", code=2)

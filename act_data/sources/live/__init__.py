@@ -2,6 +2,7 @@
 
 from act_data.sources.live.backend import LiveBackend
 from act_data.sources.live.backends import BACKENDS, open_backend
+from act_data.sources.live.follow import DiscardedError, FollowedSpool
 from act_data.sources.live.inbox import Arrival, Inbox
 from act_data.sources.live.memory import MemoryBackend
 from act_data.sources.live.replay import ReplayBackend
@@ -11,6 +12,8 @@ from act_data.sources.live.spool import Spool
 __all__ = [
     "BACKENDS",
     "Arrival",
+    "DiscardedError",
+    "FollowedSpool",
     "Inbox",
     "LiveBackend",
     "LiveSource",

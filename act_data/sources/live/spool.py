@@ -193,7 +193,7 @@ class Spool:
                 schemas[schema] = self._writer.register_schema(*schema)
             encoding = channel.encoding or ""
             self._ids[channel.topic] = self._writer.register_channel(
-                channel.topic, encoding, schemas[schema]
+                channel.topic, encoding, schemas[schema], dict(channel.about)
             )
         self._room = self._file.room()
         _sync_folder(self.path.parent)
