@@ -12,7 +12,7 @@ from act_data.errors import InputError
 from . import console
 from .ingest_tables import print_ingest_report
 from .options import (
-    BACKEND_HELP,
+    BACKENDS,
     Countdown,
     Episodes,
     Json,
@@ -103,7 +103,7 @@ def ingest(
     live: Annotated[
         bool, typer.Option("--live", help="Record a robot now, and ingest meanwhile.")
     ] = False,
-    backend: Annotated[str, typer.Option(help=f"--live: {BACKEND_HELP}")] = "",
+    backend: Annotated[str, typer.Option(help=f"--live: how the robot is heard: {BACKENDS}.")] = "",
     spool: Annotated[
         Path | None,
         typer.Option(help="--live: folder for the recordings [beside the dataset: NAME.bags]."),

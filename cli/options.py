@@ -23,7 +23,7 @@ Typestore = Annotated[
 
 # --- of a robot that is here ---
 
-BACKEND_HELP = "how the robot is heard: ros1[:MASTER_URI], ros2[:DOMAIN], foxglove[:ws://HOST:PORT], replay:BAG"
+BACKENDS = "ros1[:MASTER_URI], ros2[:DOMAIN], foxglove[:ws://HOST:PORT], replay:BAG"
 
 Robot = Annotated[
     str, typer.Option(help="Preset name, a YAML file, or auto: the preset that fits.")

@@ -15,7 +15,7 @@ from act_data.errors import ActError, InputError
 from . import console, tables
 from .ingest_tables import print_ingest_report
 from .options import (
-    BACKEND_HELP,
+    BACKENDS,
     Countdown,
     Episodes,
     Json,
@@ -70,7 +70,7 @@ class Session:
 
 def record(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the recordings.")],
-    backend: Annotated[str, typer.Option(help=BACKEND_HELP.capitalize())],
+    backend: Annotated[str, typer.Option(help=f"How the robot is heard: {BACKENDS}.")],
     robot: Robot = "auto",
     task: Annotated[str | None, typer.Option(help="What is demonstrated.")] = None,
     operator: Annotated[str | None, typer.Option(help="Who demonstrates it.")] = None,
@@ -140,7 +140,7 @@ def ingest_live(
 
     folder = spool or out.with_name(f"{out.stem}.bags")
     if not session.backend:
-        raise InputError("--live needs a backend", hint=f"--backend: {BACKEND_HELP}.")
+        raise InputError("--live needs a backend", hint=f"--backend is one of {BACKENDS}.")
     with closing(open_backend(session.backend, speed=session.speed)) as live, at_work() as person:
         asked = session.settings(somebody=person.reviews)
         report = run(live, out, folder, asked, settings, operator=person)
