@@ -10,6 +10,7 @@ from act_data.check import open_ref, open_verified
 from act_data.interfaces import DatasetReader
 from act_data.records import SYNC_REASON, Feature, Record, StatsRecord, StreamSync
 from act_data.stats import compute
+from act_data.store import Url
 from act_data.store.files import write_whole
 from act_data.types import Reason
 
@@ -107,7 +108,8 @@ def stats(
 ) -> tuple[StatsRecord, Path]:
     """Compute the statistics of a split and save them; gives them and the file beside the dataset.
 
-    Those of the train split are also kept inside the version, where training finds them.
+    Those of the train split are also kept inside the version, where training finds them. Those of
+    a dataset behind a URL are saved in the current folder only.
 
     Raises:
         NotFoundError: There is no such dataset or version.
@@ -115,9 +117,11 @@ def stats(
     """
     reader = open_verified(ref)
     record = compute(reader, split, progress)
-    if split == "train":
+    remote = isinstance(reader.path, Url)
+    if split == "train" and not remote:
         reader.save_stats(record)
-    path = reader.path.with_name(f"{reader.path.stem}.stats.json")
+    beside = Path(reader.path.name) if remote else reader.path
+    path = beside.with_name(f"{beside.stem}.stats.json")
     text = record.model_dump_json(indent=2) + "\n"
     scratch = path.with_name(f".{path.name}.partial")
     write_whole(path.parent, path.name, text.encode(), scratch)

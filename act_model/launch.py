@@ -14,7 +14,7 @@ from act_data.records import Record
 from act_data.registry import Registry
 from act_data.robot import load_robot
 from act_data.sources import find_recordings, open_recording
-from act_data.store import open_dataset
+from act_data.store import location, open_dataset
 from act_model.chunking import ActionQueue, Chunker, TemporalEnsemble
 from act_model.config import DatasetRef
 from act_model.deploy import Mode, RolloutReport
@@ -159,9 +159,9 @@ def dataset_of(trained_on: DatasetRef) -> DatasetReader:
         NotFoundError: It is no longer there.
         InputError: Another dataset has taken its place.
     """
-    path = Path(trained_on.path)
+    path = location(trained_on.path)
     if not path.exists():  # then it may have been moved, and registered again
-        places = [Path(d.path) for d in Registry().datasets() if d.uid == trained_on.uid]
+        places = [location(d.path) for d in Registry().datasets() if d.uid == trained_on.uid]
         path = next((place for place in places if place.exists()), path)
     if not path.exists():
         raise NotFoundError(

@@ -52,6 +52,7 @@ DOORS = {  # outside library -> the only rooms that may import it
     "av": {"act_data.convert.lerobot.video"},
     "pyarrow": {"act_data.convert.lerobot.tables"},
     "fcntl": {"act_data.store.lock"},
+    "fsspec": {"act_data.store.remote"},
     "sqlite3": {"act_data.registry"},
     "platformdirs": {"act_data.registry"},
     "apsw": {"act_data.sources"},

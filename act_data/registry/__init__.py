@@ -27,7 +27,7 @@ from act_data.registry.rows import (
     register,
     versions_of,
 )
-from act_data.store import open_dataset
+from act_data.store import location, open_dataset
 
 __all__ = [
     "RegisteredDataset",
@@ -119,10 +119,10 @@ class Registry:
             wanted = None if row is None else _wanted(db, row, version)
             unknown = _unknown(db, target)
         if wanted is None:
-            if not Path(target).exists():
+            if not location(target).exists():
                 raise unknown
-            return self._resolve_path(Path(target), None if version == LATEST else int(version))
-        path = Path(row["uri"])
+            return self._resolve_path(location(target), None if version == LATEST else int(version))
+        path = location(row["uri"])
         if not path.exists():
             raise NotFoundError(
                 f"dataset {target!r} is no longer at {path}",
@@ -191,7 +191,7 @@ class Registry:
             known = db.execute("SELECT name, uid, uri FROM dataset ORDER BY id").fetchall()
             db.execute("DELETE FROM dataset")
             names = {row["uid"]: row["name"] for row in known}
-            places = dict.fromkeys([*found, *(Path(r["uri"]) for r in known)])
+            places = dict.fromkeys([*found, *(location(r["uri"]) for r in known)])
             readers: dict[str, DatasetReader] = {}
             for place in places:
                 if place.exists():
@@ -257,7 +257,7 @@ def _search(path: Path) -> Iterator[Path]:
 def _split(ref: str) -> tuple[str, str]:
     """Name or path, and version: digits or "latest"."""
     target, at, version = ref.rpartition("@")
-    if not at or Path(ref).exists():
+    if not at or location(ref).exists():
         return ref, LATEST
     digits = version.removeprefix("v")
     if version == LATEST:

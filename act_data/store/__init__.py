@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from act_data.errors import NotFoundError, StoreError
+from act_data.errors import InputError, NotFoundError, StoreError
 from act_data.interfaces import DatasetReader, DatasetWriter
 from act_data.records import DatasetSchema
 from act_data.store.remaining import Remaining
+from act_data.store.remote import Url, location
 
-__all__ = ["SHARD_FRAMES", "Remaining", "open_dataset", "open_writer"]
+__all__ = ["SHARD_FRAMES", "Remaining", "Url", "location", "open_dataset", "open_writer"]
 
 SHARD_FRAMES = 512  # a 500-step episode is one file per camera, 54 MB at 480x640 and quality 95
 
@@ -31,7 +32,12 @@ def open_writer(
             is writing it.
         StoreError: The dataset is damaged, or of a newer format.
     """
-    path = Path(path)
+    path = location(path)
+    if isinstance(path, Url):
+        raise InputError(
+            f"{str(path)!r} is only read: a dataset is written to a disk",
+            hint="Name a path, and copy the finished dataset to where it is to be.",
+        )
     if path.suffix == ".zarr":
         from act_data.store.zarr_writer import ZarrWriter
 
@@ -44,16 +50,18 @@ def open_writer(
 def open_dataset(path: Path, version: int | None = None) -> DatasetReader:
     """A reader pinned to `version` of the dataset at `path`, to the newest one by default.
 
+    An act-zarr dataset may also lie behind a URL (`location("s3://bucket/ds.zarr")`).
+
     Raises:
         NotFoundError: Nothing lies at `path`, or the dataset has no such version.
         StoreError: It is not a dataset, is damaged, or of a newer format.
     """
-    path = Path(path)
+    path = location(path)
     if not path.exists():
         raise NotFoundError(
             f"there is no dataset at {str(path)!r}", hint="Check the path, or ingest one there."
         )
-    if path.suffix == ".zarr" or (path / "zarr.json").exists():
+    if isinstance(path, Url) or path.suffix == ".zarr" or (path / "zarr.json").exists():
         from act_data.store.zarr_reader import ZarrReader
 
         return ZarrReader(path, version)

@@ -9,12 +9,17 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from errno import ENOENT
+from functools import partial
 from pathlib import Path
 
 from act_data.errors import StoreError
 from act_data.records import FileDigest
+from act_data.store.remote import Url, is_remote, remote_files
+
+_HASH_BYTES = 1 << 20
 
 
 @contextmanager
@@ -113,6 +118,41 @@ def write_whole(root: Path, key: str, data: bytes, scratch: Path) -> None:
         sync_folder(target.parent)
 
 
+def real_root(path: Path) -> str:
+    """The folder of a dataset with its links resolved, or its URL."""
+    return str(path) if isinstance(path, Url) else os.path.realpath(path)
+
+
+class OpenFile:
+    """A file of a dataset, open for reading at any place; closed with its last user.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        StoreError: It is not a plain file, or a link on the way leads elsewhere.
+    """
+
+    def __init__(self, root: str, key: str) -> None:
+        self._fd = -1
+        if is_remote(root):
+            files = remote_files(root)
+            size = files.size(key)
+            if size is None:
+                raise FileNotFoundError(ENOENT, os.strerror(ENOENT), f"{root}/{key}")
+            self.size = size
+            self.read: Callable[[int, int], bytes] = partial(files.read, key)
+        else:
+            self._fd, self.size = open_regular(root, key)
+            self.read = self._pread
+
+    def _pread(self, start: int, size: int) -> bytes:
+        return os.pread(self._fd, size, start)
+
+    def __del__(self) -> None:
+        # Not by whoever opened it: another thread may still be reading.
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
 def open_regular(root: str, key: str) -> tuple[int, int]:
     """Descriptor and size of the file `key` in the real folder `root`.
 
@@ -135,21 +175,49 @@ def open_regular(root: str, key: str) -> tuple[int, int]:
 
 
 def read_whole(root: str, key: str, limit: int) -> bytes:
-    """The content of the file `key` in `root`.
+    """The content of the file `key` in `root`, as it is now.
 
     Raises:
         FileNotFoundError: It is not there.
         StoreError: It is larger than `limit` bytes, or not a plain file.
     """
+    if is_remote(root):
+        files = remote_files(root)
+        size = files.size(key)
+        if size is None:
+            raise FileNotFoundError(ENOENT, os.strerror(ENOENT), f"{root}/{key}")
+        _refuse_large(root, key, size, limit)
+        return files.fetch(key, 0, size)
     fd, size = open_regular(root, key)
     with os.fdopen(fd, "rb") as file:
-        if size > limit:
-            raise StoreError(f"{key!r} in {root!r} has {size} bytes, more than {limit}")
+        _refuse_large(root, key, size, limit)
         return file.read(limit + 1)
 
 
+def _refuse_large(root: str, key: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise StoreError(f"{key!r} in {root!r} has {size} bytes, more than {limit}")
+
+
 def digest_of(root: str, key: str) -> FileDigest:
-    """Size and sha256 of the file `key` in `root`; errors as `open_regular`."""
-    fd, size = open_regular(root, key)
-    with os.fdopen(fd, "rb", buffering=0) as file:
-        return FileDigest(bytes=size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+    """Size and sha256 of the file `key` in `root`; errors as `OpenFile`."""
+    file = OpenFile(root, key)
+    digest = hashlib.sha256()
+    for start in range(0, file.size, _HASH_BYTES):
+        digest.update(file.read(start, _HASH_BYTES))
+    return FileDigest(bytes=file.size, sha256=digest.hexdigest())
+
+
+def exists(root: str, key: str) -> bool:
+    """Whether there is a file `key` in `root`."""
+    if is_remote(root):
+        return remote_files(root).size(key) is not None
+    return Path(root, key).exists()
+
+
+def names_in(root: str, folder: str) -> list[str]:
+    """What lies in a folder of `root`, in order; nothing when there is no such folder."""
+    if is_remote(root):
+        return remote_files(root).names(folder)
+    place = Path(root, folder)
+    return sorted(entry.name for entry in os.scandir(place)) if place.is_dir() else []

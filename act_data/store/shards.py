@@ -7,15 +7,13 @@ an empty slot, followed by its crc32c. Every frame is followed by its own crc32c
 
 from __future__ import annotations
 
-import os
-
 import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from act_data.errors import StoreError
 from act_data.records import FileDigest
-from act_data.store.files import HashedFile, open_regular
+from act_data.store.files import HashedFile, OpenFile
 
 CRC_BYTES = 4
 EMPTY = 2**64 - 1
@@ -26,18 +24,12 @@ def crc32c(data: bytes | NDArray[np.uint8]) -> bytes:
     return int(google_crc32c.value(data)).to_bytes(CRC_BYTES, "little")
 
 
-class OpenShard:
+class OpenShard(OpenFile):
     """One chunk file, open for reading, with its index once it was read."""
 
     def __init__(self, root: str, key: str) -> None:
-        self.fd = -1
-        self.fd, self.size = open_regular(root, key)
+        super().__init__(root, key)
         self.index: NDArray[np.uint64] | None = None
-
-    def __del__(self) -> None:
-        # Closed by the last user and not by the cache: another thread may still be reading.
-        if self.fd >= 0:
-            os.close(self.fd)
 
 
 class ShardWriter:
@@ -69,17 +61,17 @@ def index_bytes(slots: int) -> int:
     return slots * 16 + CRC_BYTES
 
 
-def read_index(fd: int, size: int, slots: int) -> NDArray[np.uint64]:
-    """The index of the open shard `fd` of `size` bytes, (slots, 2): offset and size of a frame.
+def read_index(shard: OpenFile, slots: int) -> NDArray[np.uint64]:
+    """The index of the open `shard`, (slots, 2): offset and size of a frame.
 
     Raises:
         StoreError: It is cut short, its checksum does not fit, or it points outside the frames.
     """
     tail = index_bytes(slots)
-    frames = size - tail
+    frames = shard.size - tail
     if frames < 0:
-        raise StoreError(f"has {size} bytes, fewer than the {tail} of its index")
-    data = os.pread(fd, tail, frames)
+        raise StoreError(f"has {shard.size} bytes, fewer than the {tail} of its index")
+    data = shard.read(frames, tail)
     if len(data) != tail or crc32c(data[:-CRC_BYTES]) != data[-CRC_BYTES:]:
         raise StoreError("has a damaged index: its checksum does not fit")
     index = np.frombuffer(data, dtype="<u8", count=2 * slots).reshape(slots, 2)
@@ -92,13 +84,13 @@ def read_index(fd: int, size: int, slots: int) -> NDArray[np.uint64]:
     return index.astype(np.uint64)
 
 
-def read_frame(fd: int, offset: int, size: int, *, check: bool = True) -> NDArray[np.uint8]:
+def read_frame(shard: OpenFile, offset: int, size: int, *, check: bool = True) -> NDArray[np.uint8]:
     """The encoded frame at `offset`, without its checksum.
 
     Raises:
         StoreError: It is cut short, or its checksum does not fit.
     """
-    data = np.frombuffer(os.pread(fd, size, offset), dtype=np.uint8)
+    data = np.frombuffer(shard.read(offset, size), dtype=np.uint8)
     if len(data) != size or (check and crc32c(data[:-CRC_BYTES]) != data[-CRC_BYTES:].tobytes()):
         raise StoreError("is damaged: its checksum does not fit")
     return data[:-CRC_BYTES]

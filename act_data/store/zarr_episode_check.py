@@ -8,7 +8,6 @@ its frames tell which rows are to blame.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -24,7 +23,7 @@ from act_data.records import (
     VersionRecord,
 )
 from act_data.store import frames, layout, shards
-from act_data.store.files import digest_of, open_regular
+from act_data.store.files import OpenFile, digest_of
 from act_data.store.hashing import EpisodeHash
 from act_data.store.zarr_records import RootRecord, read_episode
 
@@ -83,8 +82,7 @@ class EpisodeCheck:
         """What is wrong with a chunk file that holds `rows` of its episode, and which of them."""
         try:
             if self._depth == "quick":
-                fd, size = open_regular(self._root, key)
-                os.close(fd)
+                size = OpenFile(self._root, key).size
                 found = FileDigest(bytes=size, sha256=wanted.sha256)
             else:
                 found = digest_of(self._root, key)
@@ -121,12 +119,12 @@ class EpisodeCheck:
         bad = []
         try:
             opened = shards.OpenShard(self._root, key)
-            index = shards.read_index(opened.fd, opened.size, self._record.shard_frames)
+            index = shards.read_index(opened, self._record.shard_frames)
         except (OSError, StoreError):
             return []
         for slot, (offset, size) in enumerate(index[:rows]):
             try:
-                shards.read_frame(opened.fd, int(offset), int(size))
+                shards.read_frame(opened, int(offset), int(size))
             except (OSError, StoreError, OverflowError):
                 bad.append(slot)
         return bad
@@ -163,10 +161,10 @@ class EpisodeCheck:
             left -= rows
             if feature.codec == "none":
                 step = frames.step_bytes(feature)
-                data = np.frombuffer(os.pread(opened.fd, rows * step, 0), dtype=np.uint8)
+                data = np.frombuffer(opened.read(0, rows * step), dtype=np.uint8)
                 yield data
                 continue
-            for offset, length in shards.read_index(opened.fd, opened.size, per_shard)[:rows]:
+            for offset, length in shards.read_index(opened, per_shard)[:rows]:
                 if int(offset) == shards.EMPTY:
                     raise StoreError(f"a frame of {feature.name!r} is missing")
-                yield shards.read_frame(opened.fd, int(offset), int(length))
+                yield shards.read_frame(opened, int(offset), int(length))

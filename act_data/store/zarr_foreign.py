@@ -6,17 +6,16 @@ open to every codec that is registered. zarr reads a missing chunk as zeros; her
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.storage import LocalStore
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore
 
 from act_data.errors import StoreError
 from act_data.records import Feature
 from act_data.store import codecs, layout, shards, zarr_chains
+from act_data.store.remote import is_remote
 
 
 def read_rows(
@@ -37,13 +36,17 @@ def read_rows(
     for number in layout.shards_of(first, len(out), shard_frames) if len(out) else ():
         _check_present(root, spec, document, number, shard_frames, first, first + len(out))
     try:
-        array = zarr.open_array(
-            LocalStore(Path(root, "data", spec.name), read_only=True), mode="r", zarr_format=3
-        )
+        array = zarr.open_array(_store(f"{root}/data/{spec.name}"), mode="r", zarr_format=3)
         for n in range(len(out)):
             out[n] = array[first + n]
     except (ValueError, TypeError, KeyError, IndexError, RuntimeError, OSError) as e:
         raise StoreError(f"cannot be read by zarr: {e}") from e
+
+
+def _store(folder: str) -> Store:
+    if is_remote(folder):
+        return FsspecStore.from_url(folder, read_only=True)
+    return LocalStore(folder, read_only=True)
 
 
 def _check_present(
@@ -62,7 +65,7 @@ def _check_present(
         raise StoreError(f"file {key!r} is missing") from e
     outer = document["codecs"][0] if document["codecs"] else {}
     if not isinstance(outer, dict) or outer.get("name") != "sharding_indexed":
-        data = np.frombuffer(os.pread(opened.fd, opened.size, 0), dtype=np.uint8)
+        data = np.frombuffer(opened.read(0, opened.size), dtype=np.uint8)
         zarr_chains.check_chunk(data, document["codecs"], spec, shard_frames)
         return
     wanted = layout.array(spec.model_copy(update={"codec": "raw"}), shard_frames, 0)
@@ -70,7 +73,7 @@ def _check_present(
     given = {**outer.get("configuration", {}), "codecs": ours["codecs"]}
     if given != ours:
         raise StoreError(f"its shards are laid out as {given!r}, which this version cannot check")
-    index = shards.read_index(opened.fd, opened.size, shard_frames)
+    index = shards.read_index(opened, shard_frames)
     rows = range(
         max(first - number * shard_frames, 0), min(stop - number * shard_frames, shard_frames)
     )
@@ -78,5 +81,5 @@ def _check_present(
     for offset, size in index[rows.start : rows.stop]:
         if offset == shards.EMPTY:
             raise StoreError(f"a frame of file {key!r} is missing")
-        data = np.frombuffer(os.pread(opened.fd, int(size), int(offset)), dtype=np.uint8)
+        data = np.frombuffer(opened.read(int(offset), int(size)), dtype=np.uint8)
         zarr_chains.check_chunk(data, inner, spec, 1)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from act_data.errors import NotFoundError, StoreError
+from act_data.errors import InputError, NotFoundError, StoreError
 from act_data.records import (
     DatasetSchema,
     Depth,
@@ -35,7 +35,8 @@ from act_data.store.episodes_of_version import (
     refuse_other_stats,
     rows_asked,
 )
-from act_data.store.files import sync_folder, write_whole, writing
+from act_data.store.files import real_root, sync_folder, write_whole, writing
+from act_data.store.remote import Url, location
 from act_data.store.zarr_records import (
     dump,
     foreign_array,
@@ -58,8 +59,8 @@ class ZarrReader:
     """
 
     def __init__(self, path: Path, version: int | None = None, *, check: bool = True) -> None:
-        self._path = Path(path)
-        self._root = os.path.realpath(path)
+        self._path = location(path)
+        self._root = real_root(self._path)
         self._check = check
         record = read_root(self._root)
         newest = record.head.version
@@ -159,7 +160,7 @@ class ZarrReader:
         try:
             if offset == shards.EMPTY:
                 raise StoreError("is missing")
-            data = shards.read_frame(opened.fd, offset, size)
+            data = shards.read_frame(opened, offset, size)
         except StoreError as e:
             raise self._damaged(spec, episode, row, f"frame {e}") from e
         return EncodedImage(data=data.tobytes(), shape=spec.shape)
@@ -172,9 +173,11 @@ class ZarrReader:
         """Keep `stats` with this version, in place of those saved before.
 
         Raises:
-            InputError: They were computed from other content.
+            InputError: They were computed from other content, or the dataset is read by URL.
             StoreError: They cannot be written.
         """
+        if isinstance(self._path, Url):
+            raise InputError(f"{self._path} is only read", hint="Save them with the original.")
         refuse_other_stats(self._path, self._version, stats)
         root = Path(self._root)
         target = (root / layout.stats_key(self._version.number)).parent
@@ -224,7 +227,7 @@ class ZarrReader:
                 try:
                     if offset == shards.EMPTY:
                         raise StoreError("is missing")
-                    data = shards.read_frame(opened.fd, offset, size, check=self._check)
+                    data = shards.read_frame(opened, offset, size, check=self._check)
                     frames.decode(data, spec, rows[n])
                 except StoreError as e:
                     raise self._damaged(spec, episode, row + n, f"frame {e}") from e
@@ -250,7 +253,7 @@ class ZarrReader:
     def _open(self, spec: Feature, key: str) -> shards.OpenShard:
         opened = shards.OpenShard(self._root, key)
         if spec.codec != "none":
-            opened.index = shards.read_index(opened.fd, opened.size, self._shard_frames)
+            opened.index = shards.read_index(opened, self._shard_frames)
         elif opened.size != self._shard_frames * frames.step_bytes(spec):
             raise StoreError(
                 f"has {opened.size} bytes, not {self._shard_frames * frames.step_bytes(spec)}"
@@ -300,5 +303,5 @@ def _read_rows(
     opened: shards.OpenShard, spec: Feature, slot: int, out: NDArray[np.generic]
 ) -> None:
     step = frames.step_bytes(spec)
-    data = os.pread(opened.fd, len(out) * step, slot * step)
+    data = opened.read(slot * step, len(out) * step)
     out[...] = np.frombuffer(data, dtype=frames.stored_dtype(spec)).reshape(out.shape)

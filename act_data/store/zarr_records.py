@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,7 +20,7 @@ from act_data.records import (
     VersionRecord,
 )
 from act_data.store import layout
-from act_data.store.files import read_whole
+from act_data.store.files import exists, names_in, read_whole
 
 R = TypeVar("R", bound=Record)
 
@@ -74,7 +72,7 @@ def read_document(root: str, key: str) -> layout.Document:
     Raises:
         StoreError: It is missing or damaged.
     """
-    where = str(Path(root, key))
+    where = f"{root}/{key}"
     try:
         data = read_whole(root, key, DOCUMENT_BYTES)
     except FileNotFoundError as e:
@@ -90,7 +88,7 @@ def read_root(root: str) -> RootRecord:
     Raises:
         StoreError: Not an act-zarr dataset, damaged, or of a newer format.
     """
-    where = repr(str(Path(root, "zarr.json")))
+    where = repr(f"{root}/zarr.json")
     document = read_document(root, "zarr.json")
     _refuse_newer(root, document)
     value = layout.payload(document, "act", where)
@@ -144,7 +142,7 @@ def read_episode(root: str, uid: str, shard_frames: int) -> EpisodeRecord:
 def read_stats(root: str, number: int) -> StatsRecord | None:
     """The statistics saved with version `number`, if any."""
     key = layout.stats_key(number)
-    if not Path(root, key).exists():
+    if not exists(root, key):
         return None
     return _read(StatsRecord, root, key, "act_stats")
 
@@ -156,7 +154,7 @@ def foreign_array(root: str, spec: Feature, shard_frames: int) -> layout.Documen
         StoreError: It is missing, damaged, or of another array.
     """
     key = layout.array_key(spec)
-    where = repr(str(Path(root, key)))
+    where = repr(f"{root}/{key}")
     document = read_document(root, key)
     wanted = layout.array(spec, shard_frames, 0)
     for entry in ("data_type", "chunk_grid", "chunk_key_encoding"):
@@ -172,10 +170,7 @@ def foreign_array(root: str, spec: Feature, shard_frames: int) -> layout.Documen
 
 def episode_uids(root: str) -> list[str]:
     """The episodes that have a record, committed or not, in the order of their names."""
-    folder = Path(root, "episodes")
-    if not folder.is_dir():
-        return []
-    return sorted(e.name for e in os.scandir(folder) if Path(e.path, "zarr.json").is_file())
+    return [u for u in names_in(root, "episodes") if exists(root, layout.episode_key(u))]
 
 
 def meta_chunks(values: Sequence[int]) -> list[bytes]:
@@ -187,7 +182,7 @@ def meta_chunks(values: Sequence[int]) -> list[bytes]:
 
 
 def _read(kind: type[R], root: str, key: str, name: str) -> R:
-    where = repr(str(Path(root, key)))
+    where = repr(f"{root}/{key}")
     return _checked(kind, layout.payload(read_document(root, key), name, where), where)
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from act_data.errors import ActError, StoreError
 from act_data.records import Depth, EpisodeEntry, Feature, Problem, VersionRecord
 from act_data.store import layout
-from act_data.store.files import read_whole
+from act_data.store.files import exists, read_whole
 from act_data.store.hashing import content_hash
+from act_data.store.remote import is_remote
 from act_data.store.zarr_episode_check import EpisodeCheck
 from act_data.store.zarr_records import (
     DOCUMENT_BYTES,
@@ -71,7 +72,7 @@ class _Check:
     def _payloads(self) -> Iterator[str]:
         number = self._version.number
         carried = {"zarr.json": "act", layout.version_key(number): "act_version"}
-        if Path(self._root, layout.stats_key(number)).parent.exists():
+        if exists(self._root, layout.stats_key(number)):
             carried[layout.stats_key(number)] = "act_stats"
         carried |= {layout.episode_key(e.uid): "act_episode" for e in self._version.episodes}
         for key, name in carried.items():
@@ -160,7 +161,9 @@ class _Check:
     # --- what does not belong here ------------------------------------------------------------
 
     def _foreign(self) -> Iterator[str]:
-        """Files and links at places where this format has none."""
+        """Files and links at places where this format has none; not looked for behind a URL."""
+        if is_remote(self._root):
+            return
         arrays = {f"data/{f.name}": f for f in self._schema.features}
         plain = {"zarr.json", *layout.group_keys(self._schema)}
         plain |= {f"{folder}/zarr.json" for folder in arrays}

@@ -113,12 +113,12 @@ def test_a_thousand_flips_cuts_deletions_and_swaps_are_all_found_and_named(datas
 def test_only_deep_notices_a_frame_that_was_never_a_picture(tmp_path: Path) -> None:
     """Written damaged, with every checksum right: what a bad passed-through JPEG would be."""
     path = tmp_path / "ds.zarr"
-    encode = frames.encode
+    encoder = frames.encoder
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            frames, "encode",
-            lambda value, feature: b"\xff\xd8 no picture"
-            if feature.codec == "jpeg" else encode(value, feature),
+            frames, "encoder",
+            lambda feature: (lambda _: b"\xff\xd8 no picture")
+            if feature.codec == "jpeg" else encoder(feature),
         )  # fmt: skip
         with open_writer(path, make_schema("jpeg"), shard_frames=SHARD) as writer:
             record(writer, "e0", make_steps(3))
