@@ -33,6 +33,7 @@ _MAX_BYTES = 8 * 2**20
 _MAX_SECONDS = 10**9  # more than 31 years after the start is a mistake
 _MIN_NS = 10**15  # twelve days after 1970
 _MAX_NS = 2**63 - 1
+_MAX_CHARACTERS = 64  # Python refuses to read a number of thousands of digits
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
@@ -241,7 +242,7 @@ def _range(row: SegmentRow, lines: Lines) -> Range:
 def _moment(name: str, text: str | None, lines: Lines) -> Moment | None:
     if text is None:
         return None
-    if _NUMBER.fullmatch(text):
+    if len(text) <= _MAX_CHARACTERS and _NUMBER.fullmatch(text):
         if text.isdecimal() and _MIN_NS <= int(text) <= _MAX_NS:
             return Moment(int(text), absolute=True)
         seconds = float(text)

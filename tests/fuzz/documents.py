@@ -11,6 +11,9 @@ from pathlib import Path
 from act_data.errors import ActError
 from act_data.interfaces import DatasetReader
 from act_data.robot import parse_robot, preset_names, preset_text
+from act_data.segments.annotations import annotation_of
+from act_data.segments.ranges import read_ranges
+from act_data.sources import Recording
 from act_data.store import open_dataset, open_writer
 from tests.data.store.contract import make_schema, make_steps, record
 from tests.fuzz.edits import edited
@@ -26,6 +29,42 @@ def robot(data: bytes) -> None:
 def robots() -> list[bytes]:
     """The presets, and a small robot."""
     return [ROBOT.encode(), *(preset_text(name).encode() for name in preset_names())]
+
+
+def segments(data: bytes) -> None:
+    """A file that lists segments, as CSV or as YAML; the first byte says which."""
+    path = folder() / ("list.csv" if data[:1] < b"\x80" else "list.yaml")
+    path.write_bytes(data[1:])
+    recording = Recording("a", "mcap", (folder() / "a.mcap",))
+    ranges = read_ranges(path)
+    ranges.check([recording])
+    ranges.of(recording).marks(10**18)
+
+
+def sidecar(data: bytes) -> None:
+    """The file beside a recording that says what it shows."""
+    (folder() / "beside.yaml").write_bytes(data)
+    annotation_of(Recording("beside", "mcap", (folder() / "beside.mcap",)))
+
+
+def segment_files() -> list[bytes]:
+    """Lists of segments with times of every form."""
+    rows = "recording,start,end,task,success\na,1.5,2.5e0,pour,true\na,,1,,\n"
+    absolute = "recording,start,end\na,2026-01-31T12:00:00.5Z,\na*,1700000000000000000,\n"
+    yaml = "- {recording: a, start: 0, end: 1, notes: 'x'}\n- {recording: '*', start: 2}\n"
+    csv = [
+        b"\0" + text.encode() for text in (rows, absolute, "\ufeff" + rows, '"recording"\n"a"\n')
+    ]
+    return [*csv, b"\xff" + yaml.encode()]
+
+
+def sidecars() -> list[bytes]:
+    """Sidecars in YAML and JSON."""
+    return [
+        b"task: pour\nsuccess: true\nnotes: >\n  long\n",
+        b'{"operator": "A", "success": null}',
+        b"",
+    ]
 
 
 # --- a dataset --------------------------------------------------------------------------------

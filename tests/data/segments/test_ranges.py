@@ -92,6 +92,7 @@ def test_segments_come_in_order_of_time_and_may_touch(tmp_path: Path) -> None:
         pytest.param("recording,start\na,2026-01-01T00:00\n", ":2: start is '2026", id="what-zone"),
         pytest.param("recording,start\na,1700000000.5\n", ":2: start is '17", id="unix-seconds"),
         pytest.param("recording,start\na,nan\n", ":2: start is 'nan'", id="nan"),
+        pytest.param(f"recording,start\na,{'1' * 5000}\n", ":2: start is '11", id="long-number"),
         pytest.param("recording,start,end\na,5,5\n", ":2: it ends at 5", id="nothing"),
         pytest.param("recording,success\na,maybe\n", ":2: success is 'maybe'", id="no-answer"),
         pytest.param("recording,colour\na,red\n", ":2: unknown key 'colour'", id="unknown"),
