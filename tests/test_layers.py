@@ -50,7 +50,7 @@ DOORS = {  # outside library -> the only rooms that may import it
     "simplejpeg": {"act_data.store.jpeg"},
     "PIL": {"act_data.store.jpeg", "act_data.decode", "act_data.convert.lerobot.png"},
     "av": {"act_data.convert.lerobot.video"},
-    "pyarrow": {"act_data.convert.lerobot.tables"},
+    "pyarrow": {"act_data.convert.lerobot.table_reader", "act_data.convert.lerobot.table_writer"},
     "fcntl": {"act_data.store.lock"},
     "fsspec": {"act_data.store.remote"},
     "sqlite3": {"act_data.registry"},

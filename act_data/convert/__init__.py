@@ -156,9 +156,10 @@ def _to_store(
     schema = into_store.schema_of(foreign, planned, settings, target=target)
     fresh = not out.exists()
     try:
-        version, episodes, generations = into_store.write(
-            foreign, planned, schema, out, settings, progress, skipped
+        job = into_store.Job(
+            foreign=foreign, planned=planned, schema=schema, settings=settings, target=target
         )
+        version, episodes, generations = into_store.write(job, out, progress, skipped)
     finally:
         if fresh and out.is_dir():
             with suppress(OSError):  # not empty: an episode was finished

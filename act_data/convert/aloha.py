@@ -255,6 +255,6 @@ def _decoder(path: Path, where: str, array: ForeignArray) -> Decode:
 
 def _unpadded(row: NDArray[np.generic], where: str) -> bytes:
     data = row.tobytes().rstrip(b"\0")
-    if not data.endswith(b"\xff\xd9"):
+    if not (data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9")):
         raise DataError(f"{where} is no whole JPEG file of {len(data)} bytes")
     return data

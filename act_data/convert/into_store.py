@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from act_data.convert.mapping import Planned, value_of
 from act_data.convert.progress import Progress, Skipped, reading
 from act_data.convert.settings import ConvertedEpisode, ConvertSettings, Target
 from act_data.errors import DataError
-from act_data.interfaces import DatasetWriter
+from act_data.interfaces import EpisodeWriter
 from act_data.records import (
     TIMESTAMP,
     Codec,
@@ -79,14 +80,19 @@ def schema_of(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One conversion into a dataset of this toolkit."""
+
+    foreign: Foreign
+    planned: Sequence[Planned]
+    schema: DatasetSchema
+    settings: ConvertSettings
+    target: Target
+
+
 def write(
-    foreign: Foreign,
-    planned: Sequence[Planned],
-    schema: DatasetSchema,
-    out: Path,
-    settings: ConvertSettings,
-    progress: Progress,
-    skipped: Skipped,
+    job: Job, out: Path, progress: Progress, skipped: Skipped
 ) -> tuple[VersionRecord, list[ConvertedEpisode], dict[str, int]]:
     """Write every episode that is not there yet, and make all of them visible.
 
@@ -100,14 +106,14 @@ def write(
     done: list[ConvertedEpisode] = []
     generations: dict[str, int] = {}
     splits = {}
-    with open_writer(out, schema, shard_frames=settings.shard_frames) as writer:
-        for episode in foreign.episodes:
+    with open_writer(out, job.schema, shard_frames=job.settings.shard_frames) as writer:
+        for episode in job.foreign.episodes:
             try:
                 origin = episode.origin()
-                uid = _uid(origin.source, episode, schema)
+                uid = _uid(origin.source, episode, job.schema)
                 found = uid in writer.durable
                 if not found:
-                    _episode(foreign, episode, planned, writer, origin, uid, settings, progress)
+                    _episode(job, episode, origin, writer.episode(uid), progress)
             except DataError as e:
                 skipped.note(episode, e)
                 continue
@@ -127,44 +133,32 @@ def write(
 
 
 def _episode(
-    foreign: Foreign,
+    job: Job,
     episode: ForeignEpisode,
-    planned: Sequence[Planned],
-    writer: DatasetWriter,
     origin: Origin,
-    uid: str,
-    settings: ConvertSettings,
+    writer: EpisodeWriter,
     progress: Progress,
 ) -> None:
     again: set[str] = set()  # JPEG arrays of which a frame had to be encoded
-    schema = writer.schema
-    features = {f.name: f for f in schema.features}
-    swapped = picture_order(writer)
-    target = writer.episode(uid)
+    jpegs = {f.name: f for f in job.schema.features if f.codec == "jpeg"}
+    swapped = job.target == "aloha_hdf5"
     try:
-        for t, step in enumerate(_steps(episode, planned, schema)):
-            for name, value in {**step.observation, **step.action}.items():
-                if features[name].codec == "jpeg" and name not in again:
-                    kept = isinstance(value, EncodedImage) and jpeg.fits(
-                        value, features[name], swapped=swapped
-                    )
-                    again |= set() if kept else {name}
-            target.record(step)
+        for t, step in enumerate(_steps(episode, job.planned, job.schema)):
+            for name, feature in jpegs.items():
+                value = step.observation.get(name)
+                kept = isinstance(value, EncodedImage) and jpeg.fits(
+                    value, feature, swapped=swapped
+                )
+                again |= set() if kept else {name}
+            writer.record(step)
             progress.step(episode, t + 1)
         pictures = {
-            p.name: _encoded(p, origin, again=p.name in again) for p in planned if p.picture
+            p.name: _encoded(p, origin, again=p.name in again) for p in job.planned if p.picture
         }
-        target.finish(_info(foreign, episode, origin, pictures, settings))
+        writer.finish(_info(job, episode, origin, pictures))
     except BaseException:
-        target.discard()
+        writer.discard()
         raise
-
-
-def picture_order(writer: DatasetWriter) -> bool:
-    """Whether the JPEG files of this dataset have red and blue exchanged."""
-    from act_data.store.hdf5 import Hdf5Writer
-
-    return isinstance(writer, Hdf5Writer)
 
 
 def _steps(
@@ -207,19 +201,15 @@ def _encoded(p: Planned, origin: Origin, *, again: bool) -> PictureOrigin:
 
 
 def _info(
-    foreign: Foreign,
-    episode: ForeignEpisode,
-    origin: Origin,
-    pictures: Mapping[str, PictureOrigin],
-    settings: ConvertSettings,
+    job: Job, episode: ForeignEpisode, origin: Origin, pictures: Mapping[str, PictureOrigin]
 ) -> EpisodeInfo:
-    before = origin.info
+    settings, before = job.settings, origin.info
     task = settings.task if settings.task is not None else (before.task if before else episode.task)
     earlier = before.imported if before else None
     imported = ImportRecord(
-        variant=foreign.variant,
+        variant=job.foreign.variant,
         pictures=pictures,
-        notes=(*(earlier.notes if earlier else ()), *foreign.notes),
+        notes=(*(earlier.notes if earlier else ()), *job.foreign.notes),
         origin=(earlier.origin if earlier else None) or (before.source if before else None),
     )
     changes = {"source": origin.source, "task": task, "imported": imported}

@@ -1,4 +1,4 @@
-"""One column of a table, and its rows while they wait."""
+"""The columns of the data files, and their rows while they wait."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from act_data.convert.lerobot.layout import COUNTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,3 +49,8 @@ class Held:
     def rows(self) -> NDArray[np.generic]:
         """(n, *shape) what was added since the last `clear`; valid until the next call."""
         return self._block[: self._count]
+
+
+def counted_columns() -> dict[str, Column]:
+    """The columns of `COUNTED`."""
+    return {n: Column(dtype="float32" if n == "timestamp" else "int64") for n in COUNTED}

@@ -12,15 +12,10 @@ from numpy.typing import NDArray
 
 from act_data.convert.foreign import Row, Sync
 from act_data.convert.lerobot import layout, png
-from act_data.convert.lerobot.column import Column, Held
+from act_data.convert.lerobot.column import Column, Held, counted_columns
 from act_data.convert.lerobot.describe import Stats, flattened, of_pictures, of_rows
 from act_data.convert.lerobot.files import DataFiles, Place, VideoFiles, new_file
-from act_data.convert.lerobot.tables import (
-    EpisodesWriter,
-    column_of,
-    counted_columns,
-    write_tasks,
-)
+from act_data.convert.lerobot.table_writer import EpisodesWriter, column_of, write_tasks
 from act_data.convert.lerobot.video import VideoCodec
 from act_data.convert.mapping import Planned, value_of
 from act_data.convert.settings import ConvertSettings

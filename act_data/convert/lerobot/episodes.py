@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from act_data.convert.lerobot import layout
 from act_data.convert.lerobot.layout import Info
-from act_data.convert.lerobot.tables import names_in, read_columns
+from act_data.convert.lerobot.table_reader import names_in, read_columns
 from act_data.errors import DataError, StoreError
 from act_data.records import Split
 from act_data.store.files import read_whole

@@ -9,9 +9,8 @@ from pydantic import ValidationError
 
 from act_data.convert.foreign import ForeignArray
 from act_data.convert.lerobot import layout
-from act_data.convert.lerobot.column import Column
+from act_data.convert.lerobot.column import Column, counted_columns
 from act_data.convert.lerobot.layout import ActNotes, FeatureInfo, Info
-from act_data.convert.lerobot.tables import counted_columns
 from act_data.convert.settings import ConvertSettings
 from act_data.errors import StoreError
 from act_data.records import Feature

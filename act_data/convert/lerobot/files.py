@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from act_data.convert.lerobot import layout
 from act_data.convert.lerobot.column import Column
-from act_data.convert.lerobot.tables import TableWriter
+from act_data.convert.lerobot.table_writer import TableWriter
 from act_data.convert.lerobot.video import VideoCodec, VideoWriter
 
 # LeRobot looks frames up by float32 seconds, to within 0.1 ms: beyond 1024 s they are too coarse.

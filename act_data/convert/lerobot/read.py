@@ -25,7 +25,7 @@ from act_data.convert.lerobot import layout
 from act_data.convert.lerobot.episodes import Episode, read_episodes, read_info, split_of, tasks_of
 from act_data.convert.lerobot.features import STAMPS, Features, act_notes, features_of
 from act_data.convert.lerobot.layout import ActNotes, Info
-from act_data.convert.lerobot.tables import TableReader
+from act_data.convert.lerobot.table_reader import TableReader
 from act_data.convert.lerobot.video import VideoReader
 from act_data.convert.settings import ConvertSettings
 from act_data.decode.compressed import picture_file

@@ -143,9 +143,11 @@ class VideoReader:
             if not self._container.streams.video:
                 raise DataError(f"video {key!r} has no picture stream")
             self._stream = self._container.streams.video[0]
-            context = self._stream.codec_context
-            if context.codec.canonical_name not in _DECODED:
-                raise DataError(f"video {key!r} is in {context.name}, which is not read here")
+            # None where FFmpeg does not know the codec, whatever the types say.
+            context: av.VideoCodecContext | None = self._stream.codec_context
+            codec = "an unknown codec" if context is None else context.codec.canonical_name
+            if context is None or codec not in _DECODED or not self._stream.time_base:
+                raise DataError(f"video {key!r} is in {codec}, which is not read here")
             self._check_shape(context.height, context.width)
             self._stream.thread_type = "AUTO"
             undo.pop_all()

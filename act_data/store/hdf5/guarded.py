@@ -74,17 +74,22 @@ class GuardedFile:
         with self.reads(repr(where or "/")):
             if len(group) > MAX_MEMBERS:
                 raise self.error(f"{where!r} has {len(group)} members")
-            return sorted(group)
+            names = sorted(group)
+        for name in names:
+            if not name.isprintable():  # nor what is no UTF-8
+                raise self.error(f"{where or '/'!r} has a member called {name!r}")
+        return names
 
     def holds(self, where: str) -> bool:
         """Whether there is something at `where`, a link to elsewhere included."""
         at: Any = self._file
         *groups, name = where.split("/")
-        for part in groups:
-            if not self._is_group(at) or part not in at:
-                return False
-            at = self._step(at, part, where)
-        return self._is_group(at) and name in at
+        with self.reads(repr(where)):
+            for part in groups:
+                if not self._is_group(at) or part not in at:
+                    return False
+                at = self._step(at, part, where)
+            return self._is_group(at) and name in at
 
     def is_group(self, where: str) -> bool:
         """Whether a group lies at `where`; StoreError for a link to elsewhere."""
