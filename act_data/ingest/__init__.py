@@ -109,11 +109,11 @@ def _items(
         InputError: A sidecar or the file of segments says something that cannot be.
     """
     if settings.segments is None:
-        return [Item(recording=r, annotation=annotation_of(r)) for r in recordings], []
+        return [Item(recording=r, sidecar=annotation_of(r)) for r in recordings], []
     ranges = read_ranges(settings.segments)
     ranges.check(recordings)
     items = [
-        Item(recording=r, annotation=annotation_of(r), ranges=own)
+        Item(recording=r, sidecar=annotation_of(r), ranges=own)
         for r in recordings
         if (own := ranges.of(r)).rows
     ]

@@ -52,17 +52,19 @@ class Episodes:
         write: Write,
         describe: Describe,
         scratch: Path,
+        wanted: int | None = None,
     ) -> None:
         """Args:
         job: What the uids of the episodes are made from, beside their segment.
         scratch: A folder for what is too large to wait in memory; nothing stays there.
+        wanted: Steps of the source that count; None for all.
         """
         self.done: list[Done] = []
         self._name = view.name
         self._job = job
         self._write = write
         self._describe = describe
-        self._steps = Steps(view, settings, segments, scratch)
+        self._steps = Steps(view, settings, segments, scratch, wanted)
         self._episode: _Episode | None = None
         self._numbers: dict[str, int] = {}
         self._filled: set[int] = set()

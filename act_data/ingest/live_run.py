@@ -31,7 +31,7 @@ from act_data.ingest.settings import FailedRecording, IngestReport, IngestSettin
 from act_data.interfaces import DatasetWriter, EpisodeWriter
 from act_data.records import EpisodeInfo, VersionRecord
 from act_data.segments import Segments, annotation_of
-from act_data.sources import find_recordings, readable
+from act_data.sources import Recording, find_recordings, readable
 from act_data.sources.live import DiscardedError, FollowedSpool
 from act_data.types import RobotSpec, Timestep
 
@@ -130,6 +130,9 @@ class LiveRun:
                 # A topic without a message counts as missing from a recording.
                 return not all(source.counts[topic] for topic in view.topics)
 
+            recording = Recording(source.name, "mcap", (target,))  # as it will be found
+            wanted = annotation_of(recording).steps
+
             def write(uid: str, first: Timestep) -> EpisodeWriter:
                 if silent():
                     raise _TooEarlyError
@@ -137,9 +140,8 @@ class LiveRun:
                 return plan.bench.episode(uid)
 
             def info(_: object) -> EpisodeInfo:
-                (recording,) = find_recordings([target])
-                said = annotation_of(recording)
-                return describe(source.record(view.topics), settings.annotation.over(said))
+                said = settings.annotation.over(annotation_of(recording))
+                return describe(source.record(view.topics), said)
 
             episodes = Episodes(
                 view,
@@ -149,6 +151,7 @@ class LiveRun:
                 write=write,
                 describe=info,
                 scratch=self._out.resolve().parent,
+                wanted=wanted,
             )
             try:
                 for frame in view.frames():
@@ -156,7 +159,7 @@ class LiveRun:
                 origin = source.record(view.topics)
                 if silent():
                     raise _TooEarlyError
-                episodes.settle(digest(origin.sha256, self._robot, settings))
+                episodes.settle(digest(origin.sha256, self._robot, settings, wanted))
                 done = episodes.finish()
             except _TooEarlyError:
                 episodes.discard()
@@ -172,7 +175,7 @@ class LiveRun:
     def _afterwards(self, target: Path) -> Outcome:
         """Ingest the finished recording."""
         (recording,) = find_recordings([target], self._settings.reading)
-        item = Item(recording=recording, annotation=annotation_of(recording))
+        item = Item(recording=recording, sidecar=annotation_of(recording))
         plan = self._plan
         if plan is None:
             scratch = self._out.resolve().parent

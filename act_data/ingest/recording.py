@@ -22,7 +22,7 @@ from act_data.ingest.steps import Steps
 from act_data.interfaces import Bench, EpisodeWriter, Source
 from act_data.observe import Listener, Observation
 from act_data.records import Annotation, EpisodeInfo, EpisodeRecord, SourceRecord
-from act_data.segments import Ranges, Segments, listeners, opens_at_first
+from act_data.segments import Ranges, Segments, Sidecar, listeners, opens_at_first
 from act_data.sources import BagSource, Recording, open_recording, readable
 from act_data.types import NS_PER_MS, RobotSpec, Timestep
 
@@ -32,12 +32,12 @@ class Item:
     """One recording to ingest.
 
     Attributes:
-        annotation: What its sidecar says.
+        sidecar: What lies beside it.
         ranges: Its segments, where a file lists them; None where `split_by` finds them.
     """
 
     recording: Recording
-    annotation: Annotation
+    sidecar: Sidecar
     ranges: Ranges | None = None
 
 
@@ -108,7 +108,7 @@ def first_step(
     with open_recording(item.recording) as source:
         view = view_of(source, robot, settings)
         segments, heard = _segments(source, view, item, settings)
-        with closing(Steps(view, settings, segments, scratch)) as steps:
+        with closing(Steps(view, settings, segments, scratch, item.sidecar.steps)) as steps:
             for frame in view.frames(heard):
                 for _, step in steps.add(frame):
                     return step, view
@@ -141,7 +141,7 @@ def _ingested(
     settings, name = plan.settings, item.recording.name
     view = view_of(source, plan.robot, settings)
     origin = source.record(view.topics)
-    job = digest(origin.sha256 + origin.types, plan.asked, settings)
+    job = digest(origin.sha256 + origin.types, plan.asked, settings, item.sidecar.steps)
     segments, heard = _segments(source, view, item, settings)
     if found := _found(plan, job, segments):
         return Outcome(done=tuple(Done(recording=name, uid=uid, found=True) for uid in found))
@@ -158,10 +158,9 @@ def _ingested(
         segments,
         job=job,
         write=write,
-        describe=lambda said: describe(
-            origin, settings.annotation.over(said.over(item.annotation))
-        ),
+        describe=lambda said: describe(origin, settings.annotation.over(said.over(item.sidecar))),
         scratch=plan.scratch,
+        wanted=item.sidecar.steps,
     )
     try:
         size, span_ns = size_of(item.recording), max(1, origin.end_ns - origin.start_ns)
@@ -217,11 +216,17 @@ def _found(plan: Plan, job: str, segments: Segments) -> list[str]:
 
 def describe(origin: SourceRecord, said: Annotation) -> EpisodeInfo:
     """What is known about an episode: where it came from, and what was said about it."""
-    return EpisodeInfo(source=origin, **said.model_dump(exclude_none=True))
+    words = said.model_dump(include=set(Annotation.model_fields), exclude_none=True)
+    return EpisodeInfo(source=origin, **words)
 
 
-def digest(source_sha256: str, robot: RobotSpec, settings: IngestSettings) -> str:
+def digest(
+    source_sha256: str, robot: RobotSpec, settings: IngestSettings, steps: int | None
+) -> str:
     """What decides an episode's content: the recording, the robot, and how it is read.
+
+    Args:
+        steps: How many of the recording are wanted; None for all.
 
     Segments that a file lists are not in it: each is told by its own times.
     """
@@ -232,5 +237,7 @@ def digest(source_sha256: str, robot: RobotSpec, settings: IngestSettings) -> st
     reading = {k: v for k, v in reading.items() if k in always or v}
     if settings.trim_idle:
         reading["idle_threshold"] = settings.idle_threshold
+    if steps is not None:
+        reading["steps"] = steps
     text = json.dumps([source_sha256, asdict(robot), reading], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -24,9 +24,17 @@ class Steps:
     """
 
     def __init__(
-        self, view: Observation, settings: IngestSettings, segments: Segments, scratch: Path
+        self,
+        view: Observation,
+        settings: IngestSettings,
+        segments: Segments,
+        scratch: Path,
+        wanted: int | None = None,
     ) -> None:
-        """Args: scratch: A folder for what is too large to wait in memory; nothing stays there."""
+        """Args:
+        scratch: A folder for what is too large to wait in memory; nothing stays there.
+        wanted: Steps of the source that count; None for all.
+        """
         self._view = view
         self._segments = segments
         self._segment: Segment | None = None
@@ -41,6 +49,8 @@ class Steps:
         )
         self._longest = settings.max_timesteps
         self._length = 0
+        self._wanted = wanted
+        self._given = 0
 
     def add(self, frame: Frame[RawMessage]) -> Iterator[tuple[Segment, Timestep]]:
         """The steps that `frame` completes, and the segment they belong to.
@@ -57,7 +67,9 @@ class Steps:
             return
         for step in self._assembler.add(frame):
             for kept in (step,) if self._idle is None else self._idle.add(step):
-                yield segment, self._limited(kept)
+                if self._given != self._wanted:
+                    self._given += 1
+                    yield segment, self._limited(kept)
 
     def close(self) -> None:
         """No frame will come any more."""

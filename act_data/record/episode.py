@@ -11,13 +11,13 @@ from time import monotonic
 
 from act_data.errors import ActError, DataError
 from act_data.observe import Observation
-from act_data.record.files import sidecar, write_sidecar
+from act_data.record.files import sidecar_path, write_sidecar
 from act_data.record.operator import Command
 from act_data.record.robot_here import RobotHere
 from act_data.record.settings import RecordedEpisode, RecordSettings, Stop, Verdict
 from act_data.record.watch import Watch
 from act_data.records import Annotation
-from act_data.segments import Mark, listeners
+from act_data.segments import Mark, Sidecar, listeners
 from act_data.sources.live import Inbox, LiveBackend, LiveSource, Spool
 from act_data.sources.storage import Channel
 from act_data.types import NS_PER_MS
@@ -44,8 +44,9 @@ class Episode:
         target: Path,
         settings: RecordSettings,
         threads: Executor,
+        after: LiveSource,
     ) -> None:
-        """Args: threads: One is free.
+        """Args: threads: One is free. after: Who listened until now.
 
         Raises:
             DataError: A required stream has no topic among `channels`.
@@ -58,8 +59,8 @@ class Episode:
         self._settings = settings
         self._spool = Spool(target, channels.values(), _about(backend, here, settings))
         try:
-            write_sidecar(target, settings.annotation)
-            self.source = LiveSource(backend, inbox, channels, self._spool)
+            write_sidecar(target, self._sidecar(None))
+            self.source = LiveSource(backend, inbox, channels, self._spool, after=after)
             latency_ns = round(settings.latency_ms * NS_PER_MS)
             self._view = Observation(self.source, here.robot, latency_ns=latency_ns)
             self._listen = listeners(
@@ -110,7 +111,7 @@ class Episode:
         Raises:
             StoreError: The disk fails. The file keeps the name that it has while it is written.
         """
-        said = Annotation(success=success).over(self._settings.annotation)
+        said = self._sidecar(success)
         write_sidecar(self.target, said)
         about = {"stop": self._stop.value, "steps": str(self.watch.steps)}
         about |= {f"lost {topic}": str(n) for topic, n in self.source.lost.items()}
@@ -132,9 +133,13 @@ class Episode:
         self._spool.keep()
         return self._report(Verdict.SAVED, str(self._spool.path), None)
 
+    def _sidecar(self, success: bool | None) -> Sidecar:
+        said = Annotation(success=success).over(self._settings.annotation)
+        return Sidecar(**said.model_dump(), steps=self._settings.max_timesteps)
+
     def _remove(self) -> None:
         self._spool.discard()
-        sidecar(self.target).unlink(missing_ok=True)
+        sidecar_path(self.target).unlink(missing_ok=True)
 
     def _record(self) -> None:
         limit = self._settings.max_timesteps

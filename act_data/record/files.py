@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from act_data.errors import StoreError
-from act_data.records import Annotation
+from act_data.segments import Sidecar
 
 # A dash: `<prefix>_<n>` would be the splits of one recording, which are joined.
 _NAME = re.compile(r"episode-(\d{3,9})\.(?:mcap|mcap\.active|yaml)")
@@ -40,7 +40,7 @@ def next_file(folder: Path, after: Path | None = None) -> Path:
     return folder / f"episode-{max(numbers, default=-1) + 1:03d}.mcap"
 
 
-def write_sidecar(recording: Path, annotation: Annotation) -> None:
+def write_sidecar(recording: Path, sidecar: Sidecar) -> None:
     """Say beside `recording` what a person said about it, where `act-data ingest` reads it.
 
     Nothing is written where nothing was said.
@@ -48,8 +48,8 @@ def write_sidecar(recording: Path, annotation: Annotation) -> None:
     Raises:
         StoreError: The disk is full or failing.
     """
-    said = annotation.model_dump(exclude_none=True)
-    path = sidecar(recording)
+    said = sidecar.model_dump(exclude_none=True)
+    path = sidecar_path(recording)
     scratch = path.with_name(f".{path.name}.partial")
     try:
         if not said:
@@ -65,13 +65,13 @@ def write_sidecar(recording: Path, annotation: Annotation) -> None:
         raise StoreError(f"cannot write {str(path)!r}: {e.strerror}") from e
 
 
-def sidecar(recording: Path) -> Path:
+def sidecar_path(recording: Path) -> Path:
     """Where the annotation of `recording` lies."""
     return recording.with_suffix(".yaml")
 
 
-def _yaml(value: str | bool) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
+def _yaml(value: str | bool | int) -> str:
+    if not isinstance(value, str):
+        return str(value).lower()
     plain = (c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value)
     return f'"{"".join(plain)}"'

@@ -154,7 +154,7 @@ class Session:
             with self._idle(here) as idle:
                 if not self._started(idle):
                     return
-            last = self._take(here)
+            last = self._take(here, idle.source)
 
     # --- waiting ------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ class Session:
 
     # --- recording ----------------------------------------------------------------------------
 
-    def _take(self, here: RobotHere) -> Episode:
+    def _take(self, here: RobotHere, before: LiveSource) -> Episode:
         """Record one episode until something stops it."""
         episode = Episode(
             self._backend,
@@ -263,6 +263,7 @@ class Session:
             self._next_file(),
             self._settings,
             self._threads,
+            before,
         )
         self._screen.begin(Phase.RECORDING)
         try:

@@ -1,6 +1,6 @@
 """Segments: the stretches of a recording that become episodes, and what a person says of them."""
 
-from act_data.segments.annotations import annotation_of
+from act_data.segments.annotations import Sidecar, annotation_of
 from act_data.segments.idle import IdleTrim
 from act_data.segments.markers import listeners, opens_at_first
 from act_data.segments.ranges import Ranges, read_ranges
@@ -15,6 +15,7 @@ __all__ = [
     "Ranges",
     "Segment",
     "Segments",
+    "Sidecar",
     "Split",
     "annotation_of",
     "listeners",

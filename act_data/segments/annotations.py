@@ -3,7 +3,8 @@
     bags/pour_3.bag      bags/pour_3.yaml          (or .json)
     bags/pour_4/         bags/pour_4/episode.yaml  of a rosbag2 directory
 
-A sidecar holds `task`, `operator`, `success` and `notes`, all optional.
+A sidecar holds `task`, `operator`, `success` and `notes`, and `steps` where the recorder was asked
+for so many; all optional.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from act_data.errors import InputError
 from act_data.records import Annotation, Record
@@ -20,6 +21,17 @@ from act_data.sources import Recording
 
 _SUFFIXES = (".yaml", ".json")
 _LISTED = 20
+
+
+class Sidecar(Annotation):
+    """What lies beside a recording.
+
+    Attributes:
+        steps: How many steps of the recording are wanted. A recorder stops when it has seen so
+            many, and a few more wait in it at that moment.
+    """
+
+    steps: int | None = Field(None, ge=1)
 
 
 def sidecar_of(recording: Recording) -> Path | None:
@@ -41,7 +53,7 @@ def sidecar_of(recording: Recording) -> Path | None:
     return found[0] if found else None
 
 
-def annotation_of(recording: Recording) -> Annotation:
+def annotation_of(recording: Recording) -> Sidecar:
     """What its sidecar says about `recording`; nothing when it has none.
 
     Raises:
@@ -49,17 +61,15 @@ def annotation_of(recording: Recording) -> Annotation:
     """
     path = sidecar_of(recording)
     if path is None:
-        return Annotation()
+        return Sidecar()
     located, problems = read(text_of(path, MAX_BYTES))
     if not problems and not isinstance(located.data, dict):
-        problems = [
-            Problem(1, "not a mapping", f"Say one of: {', '.join(Annotation.model_fields)}.")
-        ]
+        problems = [Problem(1, "not a mapping", f"Say one of: {', '.join(Sidecar.model_fields)}.")]
     if not problems:
         try:
-            return Annotation.model_validate(located.data)
+            return Sidecar.model_validate(located.data)
         except ValidationError as e:
-            problems = field_problems(e, lambda name: located.line((name,)))
+            problems = field_problems(e, lambda name: located.line((name,)), Sidecar)
     raise error_in(path, problems)
 
 

@@ -217,7 +217,9 @@ def _joined(files: Sequence[tuple[Path, Kind]]) -> list[Recording]:
         by_name = kind != "ros1" and prefix == parent.resolve().name
         for run in _runs(numbered, kind, by_name):
             name = prefix if len(run) > 1 else run[0].name.removesuffix(run[0].suffix)
-            found.append(Recording(name.removesuffix(".bag"), kind, tuple(run)))
+            for suffix in _SUFFIXES:  # x.bag.active, x.mcap.active, x.db3.zstd
+                name = name.removesuffix(suffix)
+            found.append(Recording(name, kind, tuple(run)))
     return found
 
 

@@ -54,7 +54,7 @@ def test_flags_alone_record_episodes_and_the_report_is_one_json_document(
     assert [e.steps for e in report.episodes] == [60, 60]
     assert [e.file for e in report.episodes] == [str(out / f"episode-00{n}.mcap") for n in (0, 1)]
     assert "recording episode-000" in ended.err
-    assert (out / "episode-001.yaml").read_text() == 'task: "pick"\n'
+    assert (out / "episode-001.yaml").read_text() == 'task: "pick"\nsteps: 60\n'
 
 
 def test_people_get_a_line_for_each_episode_and_the_next_command(
@@ -279,7 +279,7 @@ def test_people_see_both_accounts(folder: Path, tmp_path: Path) -> None:
     command_ = command(folder, tmp_path / "ds.zarr", *words, speed=6)[1:]
     ended = run_installed("act-data", "ingest", "--live", *command_)
     assert "1 episodes -> " in done(ended)
-    assert re.search(r"1 new of 1 episodes, 6\d steps -> .*ds.zarr", ended.out), ended.out
+    assert re.search(r"1 new of 1 episodes, 60 steps -> .*ds.zarr", ended.out), ended.out
     assert (tmp_path / "bags" / "episode-000.mcap").exists()
 
 

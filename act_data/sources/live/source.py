@@ -40,12 +40,15 @@ class LiveSource:
         inbox: Inbox,
         channels: Mapping[str, Channel],
         spool: Spool | None = None,
+        *,
+        after: LiveSource | None = None,
     ) -> None:
         """Listen to an inbox that `backend` was subscribed with. For one reader.
 
         Args:
             channels: By topic, as `backend.channel` tells them.
             spool: Gets every message; the caller finishes it.
+            after: Who listened before. What was lost since its end was lost to this one.
         """
         self.counts: Counter[str] = Counter(dict.fromkeys(channels, 0))
         self.left_out: Counter[str] = Counter()
@@ -55,7 +58,8 @@ class LiveSource:
         self._spool = spool
         self._types = TopicTypes(self.name, {t: [c] for t, c in self._channels.items()})
         self._stop = Event()
-        self._lost_before = Counter(inbox.overflow)
+        self._lost_before = Counter(inbox.overflow) if after is None else after._overflow()
+        self._lost_until: Counter[str] | None = None
         self._span_ns: tuple[int, int] | None = None
 
     @property
@@ -80,20 +84,26 @@ class LiveSource:
             StoreError: The disk is full or failing. What was given on before is spooled.
         """
         last = False
-        while not last:
-            last = self._stop.is_set() or self._inbox.closed
-            waiting = deque(self._inbox.take(0 if last else POLL_S))
-            while waiting:  # let go of each message: the next ones are coming in already
-                arrival = waiting.popleft()
-                if arrival.topic in self._channels:
-                    self._take_in(arrival)
-                    yield arrival
-                else:
-                    self.left_out[arrival.topic] += 1
+        try:
+            while not last:
+                last = self._stop.is_set() or self._inbox.closed
+                if last:  # before the last look: what is lost later, the next one counts
+                    self._lost_until = Counter(self._inbox.overflow)
+                waiting = deque(self._inbox.take(0 if last else POLL_S))
+                while waiting:  # let go of each message: the next ones are coming in already
+                    arrival = waiting.popleft()
+                    if arrival.topic in self._channels:
+                        self._take_in(arrival)
+                        yield arrival
+                    else:
+                        self.left_out[arrival.topic] += 1
+                if self._spool is not None:
+                    self._spool.flush_if_due()
             if self._spool is not None:
-                self._spool.flush_if_due()
-        if self._spool is not None:
-            self._spool.flush()
+                self._spool.flush()
+        finally:
+            if self._lost_until is None:  # its reader had enough, or the disk failed
+                self._lost_until = Counter(self._inbox.overflow)
 
     def _take_in(self, arrival: Arrival) -> None:
         if self._spool is not None:
@@ -142,8 +152,12 @@ class LiveSource:
 
     @property
     def lost(self) -> Counter[str]:
-        """Messages that the inbox had no room for since this source began, by topic."""
-        return Counter(self._inbox.overflow) - self._lost_before
+        """Messages that the inbox had no room for between its beginning and its end, by topic."""
+        return self._overflow() - self._lost_before
+
+    def _overflow(self) -> Counter[str]:
+        """What the inbox had lost when this source ended; until now, while it has not."""
+        return Counter(self._inbox.overflow) if self._lost_until is None else self._lost_until
 
     def deserialize(self, raw: RawMessage) -> Any:
         """The message as rosbags' object: fields as attributes, arrays as numpy.

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from act_data.errors import InputError
-from act_data.records import Annotation
-from act_data.segments import annotation_of
+from act_data.segments import Sidecar, annotation_of
 from act_data.sources import find_recordings
 from tests.bags import KINDS, Kind, joint_state, write
 
@@ -17,7 +16,7 @@ def recorded(folder: Path, kind: Kind = "ros1", name: str = "pour") -> Path:
     return write(folder / name, kind, [joint_state(10**9, 10**9, [1.0])])
 
 
-def said(path: Path) -> Annotation:
+def said(path: Path) -> Sidecar:
     (recording,) = find_recordings([path])
     return annotation_of(recording)
 
@@ -28,14 +27,14 @@ def test_a_sidecar_lies_beside_a_bag_and_inside_a_rosbag2_folder(
     tmp_path: Path, kind: Kind, suffix: str
 ) -> None:
     path = recorded(tmp_path, kind)
-    assert said(path) == Annotation()
+    assert said(path) == Sidecar()
     beside = path.with_suffix(suffix) if kind == "ros1" else path / f"episode{suffix}"
     text = {
         ".yaml": "task: pour tea\noperator: ada\nsuccess: no\n",
         ".json": '{"task": "pour tea", "operator": "ada", "success": false, "notes": null}',
     }
     beside.write_text(text[suffix])
-    assert said(path) == Annotation(task="pour tea", operator="ada", success=False)
+    assert said(path) == Sidecar(task="pour tea", operator="ada", success=False)
 
 
 def test_a_bare_storage_file_has_one_of_its_name(tmp_path: Path) -> None:
@@ -43,7 +42,7 @@ def test_a_bare_storage_file_has_one_of_its_name(tmp_path: Path) -> None:
     (file,) = folder.glob("*.mcap")
     (folder / "metadata.yaml").unlink()
     file.with_suffix(".yaml").write_text("notes: alone\n")
-    assert said(file) == Annotation(notes="alone")
+    assert said(file) == Sidecar(notes="alone")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +78,7 @@ def test_two_sidecars_are_one_too_many(tmp_path: Path) -> None:
 
 
 def test_the_last_word_is_said_field_by_field() -> None:
-    flag = Annotation(task="flag", success=False)
-    file = Annotation(task="file", notes="kept")
-    assert flag.over(file) == Annotation(task="flag", success=False, notes="kept")
-    assert file.over(flag) == Annotation(task="file", success=False, notes="kept")
+    flag = Sidecar(task="flag", success=False)
+    file = Sidecar(task="file", notes="kept")
+    assert flag.over(file) == Sidecar(task="flag", success=False, notes="kept")
+    assert file.over(flag) == Sidecar(task="file", success=False, notes="kept")

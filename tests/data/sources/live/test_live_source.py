@@ -129,6 +129,33 @@ def test_what_the_inbox_lost_and_what_appeared_too_late_is_told(tmp_path: Path) 
     spool.finish({})
 
 
+def test_what_is_lost_between_two_sources_is_lost_to_the_second_and_later_losses_to_neither() -> (
+    None
+):
+    way = entries(1)
+    backend = MemoryBackend(channels(way))
+    inbox = Inbox(max_bytes=2_000)
+    backend.subscribe(backend.topics(), inbox)
+    topics = {t: c for t in backend.topics() if (c := backend.channel(t))}
+    picture = next(data for _, topic, data in payloads(way) if "cam" in topic)
+
+    def lose(number: int) -> None:
+        for _ in range(number + 1):  # the first one fits
+            backend.publish("/cam/image_raw", picture)
+
+    first = LiveSource(backend, inbox, topics)
+    lose(3)
+    first.stop()
+    assert len(list(first.arrivals())) == 1
+    lose(5)  # nobody reads: a file is being made
+    second = LiveSource(backend, inbox, topics, after=first)
+    second.stop()
+    assert len(list(second.arrivals())) == 1
+    lose(7)
+    assert first.lost == {"/cam/image_raw": 3}
+    assert second.lost == {"/cam/image_raw": 5}
+
+
 def test_a_message_without_room_for_its_header_is_an_error_and_is_spooled(tmp_path: Path) -> None:
     way = entries(1)
     backend = MemoryBackend(channels(way))
