@@ -92,6 +92,10 @@ class TrainConfig(Record):
         grad_clip: Largest gradient norm; 0 switches clipping off.
         val_every: Steps between validations; each also saves `last`.
         val_starts: Starts of the fixed validation grid per held-out episode.
+        starts: What counts the same: every step, or every episode, which then gives one random
+            start per epoch (ACT's way).
+        padding: What stands behind the end of an episode, in the units of the dataset; no loss
+            sees it.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -111,6 +115,8 @@ class TrainConfig(Record):
     seed: int = 0
     val_every: PositiveInt = 1000
     val_starts: PositiveInt = 8
+    starts: Literal["steps", "episodes"] = "steps"
+    padding: Literal["repeat", "zero"] = "repeat"
     workers: int = Field(0, ge=0)
     device: str = "auto"
 
@@ -155,12 +161,27 @@ class Contract(Record):
     streams: Mapping[str, StreamSync] = Field(default_factory=dict)
 
 
+class CoTrained(Record):
+    """Another dataset that filled a share of every batch; its train split was used.
+
+    Attributes:
+        weight: Its share.
+    """
+
+    path: str
+    uid: str
+    version: int
+    content_hash: str
+    weight: float
+
+
 class DatasetRef(Record):
     """The exact data a checkpoint was trained on.
 
     Attributes:
         train: uids of the training episodes.
         val: uids of the held-out episodes.
+        cotrained: Other datasets in the batches. Statistics and validation are of this one.
     """
 
     path: str
@@ -169,3 +190,4 @@ class DatasetRef(Record):
     content_hash: str
     train: tuple[str, ...]
     val: tuple[str, ...]
+    cotrained: tuple[CoTrained, ...] = ()

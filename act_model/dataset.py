@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import cast
 
 import numpy as np
@@ -28,6 +27,7 @@ from act_data.records import SYNC_REASON, DatasetSchema, Feature
 from act_data.types import Reason, Role
 from act_model.buffers import Buffers
 from act_model.config import TrainConfig
+from act_model.sampling import draws_of_step, every_sample, one_per_episode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,8 @@ class Sample:
         images: One (H, W, 3) uint8 RGB per camera; sizes may differ between cameras.
         depth: One (H, W) uint16 millimetres per depth camera.
         state: (S,) float32.
-        actions: (K, A) float32. Rows that are padding hold the nearest action that is none.
+        actions: (K, A) float32. Rows that are padding hold the nearest action that is none, or
+            zeros.
         is_pad: (K,) bool: past the end of the episode, or the action was not validly recorded.
     """
 
@@ -83,7 +84,8 @@ class EpisodeChunks(Dataset[Sample]):
 
     That is each (episode, t) whose state and camera columns were validly synchronised and whose
     chunk holds at least one valid action. Every such step counts the same, however long its
-    episode is (the original draws one random start per episode and epoch).
+    episode is; with `config.starts` "episodes" each episode gives one random start per epoch, as
+    in the original.
 
     Args:
         reader: The dataset. Read from several threads when `config.workers` > 1.
@@ -140,6 +142,8 @@ class EpisodeChunks(Dataset[Sample]):
                 hint="See which stream is missing with `act-data show`.",
             )
         self._episode_of = np.searchsorted(self._offsets, self._rows, side="right") - 1
+        # Samples of one episode lie together; episodes without any are left out.
+        self._first_of = np.append(np.unique(self._episode_of, return_index=True)[1], len(self))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -166,12 +170,15 @@ class EpisodeChunks(Dataset[Sample]):
             (self.episodes[owner], int(row - self._offsets[owner]))
             for owner, row in zip(owner_B, rows_B, strict=True)
         ]
+        actions_BKA, pad_BK = self._action[rows_BK], past_BK | ~self._acted[rows_BK]
+        if self._config.padding == "zero":
+            actions_BKA[pad_BK] = 0
         return Batch(
             images=tuple(self._pictures(feature, places) for feature in self._images),
             depth=tuple(self._pictures(feature, places) for feature in self._depth),
             state=torch.from_numpy(self._state[rows_B]),
-            actions=torch.from_numpy(self._action[rows_BK]),
-            is_pad=torch.from_numpy(past_BK | ~self._acted[rows_BK]),
+            actions=torch.from_numpy(actions_BKA),
+            is_pad=torch.from_numpy(pad_BK),
         )
 
     def place(self, index: int) -> tuple[int, int]:
@@ -196,25 +203,17 @@ class EpisodeChunks(Dataset[Sample]):
         replaying the ones before. With `config.workers` > 0 that many threads read ahead; the
         batches are the same. Close the generator to stop them.
         """
-        workers = self._config.workers
-        if workers == 0:
-            while True:
-                yield self._batch(start_step)
-                start_step += 1
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="act-batch")
-        ahead: deque[Future[Batch]] = deque()
-        try:
-            while True:
-                while len(ahead) <= workers:
-                    ahead.append(pool.submit(self._batch, start_step))
-                    start_step += 1
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        return read_ahead(self._batch, start_step, self._config.workers)
+
+    def drawn(self, draws_B: NDArray[np.int64]) -> Batch:
+        """The samples at these running numbers of the endless sequence of draws."""
+        seed = self._config.seed
+        if self._config.starts == "episodes":
+            return self.__getitems__(one_per_episode(seed, draws_B, self._first_of))
+        return self.__getitems__(every_sample(seed, draws_B, len(self)))
 
     def _batch(self, step: int) -> Batch:
-        config = self._config
-        return self.__getitems__(batch_indices(config.seed, step, config.batch_size, len(self)))
+        return self.drawn(draws_of_step(step, self._config.batch_size))
 
     def _pictures(self, feature: Feature, places: Sequence[tuple[int, int]]) -> Tensor:
         buffer = self._buffers.take((len(places), *feature.shape), feature.dtype)
@@ -223,27 +222,27 @@ class EpisodeChunks(Dataset[Sample]):
         return torch.from_numpy(buffer)
 
 
-@lru_cache(maxsize=2)
-def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    """A permutation of range(count) that depends on its arguments alone. Read-only."""
-    order = np.random.default_rng([seed % 2**64, epoch]).permutation(count)
-    order.setflags(write=False)
-    return order
+def read_ahead(
+    make: Callable[[int], Batch], start_step: int, workers: int
+) -> Generator[Batch, None, None]:
+    """The batches that `make` gives for `start_step`, `start_step` + 1, ... without end.
 
-
-def batch_indices(seed: int, step: int, batch_size: int, count: int) -> NDArray[np.int64]:
-    """The (batch_size,) samples of training step `step`, from 0.
-
-    Epochs follow each other without a seam, so every batch is full and every sample is drawn once
-    before any is drawn again.
+    With `workers` > 0 that many threads make them ahead. Close the generator to stop them.
     """
-    position = step * batch_size + np.arange(batch_size, dtype=np.int64)
-    epoch, place = np.divmod(position, count)
-    indices = np.empty(batch_size, dtype=np.int64)
-    for number in np.unique(epoch):
-        here = epoch == number
-        indices[here] = epoch_order(seed, int(number), count)[place[here]]
-    return indices
+    if workers == 0:
+        while True:
+            yield make(start_step)
+            start_step += 1
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="act-batch")
+    ahead: deque[Future[Batch]] = deque()
+    try:
+        while True:
+            while len(ahead) <= workers:
+                ahead.append(pool.submit(make, start_step))
+                start_step += 1
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def feature_of(schema: DatasetSchema, name: str) -> Feature:

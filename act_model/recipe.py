@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -74,6 +75,7 @@ class TrainRequest(Record):
         backbone_weights: "auto", the default, is ImageNet when torchvision's cache on this machine
             has it for the backbone.
         workers: 1 by default.
+        cotrain: "DATASET=SHARE": other datasets, and the share of every batch that is theirs.
     """
 
     dataset: str
@@ -98,6 +100,7 @@ class TrainRequest(Record):
     workers: int | None = None
     seed: int | None = None
     device: str | None = None
+    cotrain: tuple[str, ...] = ()
     skip_damaged: bool = False
     resume: bool = False
 
@@ -142,7 +145,13 @@ def train(
     fresh = not out.exists()
     try:
         result = train_on(
-            reader, out=out, config=config, model=model, resume=request.resume, on_step=on_step
+            reader,
+            out=out,
+            config=config,
+            model=model,
+            cotrain=[_cotrained(text, request) for text in request.cotrain],
+            resume=request.resume,
+            on_step=on_step,
         )
     except BaseException as e:
         if fresh:
@@ -157,6 +166,19 @@ def train(
         result.checkpoint, result.dataset, step=result.best_step or result.steps
     )
     return _train_report(out, result)
+
+
+def _cotrained(text: str, request: TrainRequest) -> tuple[DatasetReader, float]:
+    ref, _, share = text.rpartition("=")
+    try:
+        weight = float(share)
+    except ValueError:
+        weight = math.nan
+    if not ref or not 0 < weight < 1:
+        raise InputError(
+            f"--cotrain is {text!r}", hint="Write DATASET=SHARE, for example old.zarr=0.5."
+        )
+    return open_verified(ref, skip_damaged=request.skip_damaged), weight
 
 
 def _out_of_memory(error: BaseException) -> bool:

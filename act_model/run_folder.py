@@ -94,6 +94,7 @@ def refuse_changes(
             "dataset.content_hash": each_dataset.content_hash,
             "dataset.train": each_dataset.train,
             "dataset.val": each_dataset.val,
+            "dataset.cotrained": [(c.content_hash, c.weight) for c in each_dataset.cotrained],
         }
         for each_model, each_train, each_dataset in (
             (last.model, last.train, last.dataset),

@@ -11,7 +11,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,8 +19,7 @@ from types import FrameType
 import torch
 from pydantic import ValidationError
 
-from act_data import stats as statistics
-from act_data.errors import ConflictError, InputError, StoreError
+from act_data.errors import InputError, StoreError
 from act_data.interfaces import DatasetReader
 from act_data.records import DatasetSchema, StatsRecord
 from act_model.checkpoint import (
@@ -33,7 +32,7 @@ from act_model.checkpoint import (
     save,
 )
 from act_model.config import Contract, DatasetRef, ModelConfig, TrainConfig
-from act_model.dataset import EpisodeChunks, vector_of
+from act_model.dataset import vector_of
 from act_model.nn import ActCvae, load_backbone_weights
 from act_model.policy import device_of
 from act_model.run_folder import BEST, LAST, open_metrics, open_run, refuse_changes
@@ -45,6 +44,7 @@ from act_model.step import (
     new_network,
     new_optimizer,
 )
+from act_model.training_data import chunks_of, dataset_ref, statistics_for, training_chunks
 from act_model.transforms import Transform
 from act_model.validate import Validation, validate
 
@@ -109,6 +109,7 @@ def train(
     config: TrainConfig | None = None,
     model: Mapping[str, object] | None = None,
     stats: StatsRecord | None = None,
+    cotrain: Sequence[tuple[DatasetReader, float]] = (),
     resume: bool = False,
     on_step: Callable[[StepReport], None] | None = None,
 ) -> TrainResult:
@@ -125,6 +126,8 @@ def train(
             all cameras of the dataset, no depth, at the size of the first camera.
         stats: Of the training split of this version; None: what is saved with the version, or
             computed now.
+        cotrain: Other datasets of the same robot, and the share of every batch that their train
+            splits fill. Statistics and validation are those of `reader`.
         resume: Go on from `out/last`.
         on_step: Called after every step.
 
@@ -139,10 +142,10 @@ def train(
     config = config or TrainConfig()
     device = device_of(config.device)
     architecture = model_config(reader.schema, config, model or {})
-    dataset = dataset_ref(reader)
+    dataset = dataset_ref(reader, cotrain)
     _check_is_pad(architecture, config)
     last = open_run(out, resume=resume)
-    stats = _statistics(reader, stats, last)
+    stats = statistics_for(reader, stats, last)
     if last is not None:
         refuse_changes(last, architecture, config, dataset)
     contract = contract_of(
@@ -154,8 +157,8 @@ def train(
     )
     names = _action_names(contract)
     transform = Transform(architecture, contract, stats, config).to(device)
-    chunks = _chunks(reader, "train", config, architecture)
-    held_out = _chunks(reader, "val", config, architecture) if dataset.val else None
+    chunks = training_chunks(reader, cotrain, config, architecture, contract)
+    held_out = chunks_of(reader, "val", config, architecture) if dataset.val else None
     grid = held_out.grid(config.val_starts) if held_out else ()
 
     net = new_network(architecture, config).to(device)
@@ -273,18 +276,6 @@ def model_config(
         ) from None
 
 
-def dataset_ref(reader: DatasetReader) -> DatasetRef:
-    """The exact data of `reader`, to be kept with what is trained on it."""
-    return DatasetRef(
-        path=str(reader.path.absolute()),
-        uid=reader.uid,
-        version=reader.version.number,
-        content_hash=reader.version.content_hash,
-        train=tuple(e.uid for e in reader.episodes if e.split == "train"),
-        val=tuple(e.uid for e in reader.episodes if e.split == "val"),
-    )
-
-
 # --- before the first step --------------------------------------------------------------------
 
 
@@ -296,47 +287,6 @@ def _check_is_pad(model: ModelConfig, config: TrainConfig) -> None:
             f"{config.loss.is_pad_weight!r}",
             hint="Set both, e.g. is_pad_head true and is_pad_weight 1, or neither.",
         )
-
-
-def _statistics(
-    reader: DatasetReader, given: StatsRecord | None, last: Checkpoint | None
-) -> StatsRecord:
-    """The numbers to normalise by: a run keeps those that it was started with."""
-    if last is not None and (given is None or given.features == last.stats.features):
-        return last.stats
-    if last is not None:
-        raise ConflictError(
-            f"{last.folder} was started with other statistics",
-            hint="Leave the statistics out when resuming: the run has its own.",
-        )
-    if given is None:
-        saved = reader.stats()
-        fits = saved is not None and _belong(saved, reader)
-        given = saved if fits and saved is not None else statistics.compute(reader, "train")
-    if not _belong(given, reader):
-        raise ConflictError(
-            f"the statistics are of split {given.split!r} of content {given.content_hash[:12]}, "
-            f"the training is on split 'train' of {reader.version.content_hash[:12]}",
-            hint="Compute them again: act-data stats.",
-        )
-    return given
-
-
-def _belong(stats: StatsRecord, reader: DatasetReader) -> bool:
-    return stats.split == "train" and stats.content_hash == reader.version.content_hash
-
-
-def _chunks(
-    reader: DatasetReader, split: str, config: TrainConfig, model: ModelConfig
-) -> EpisodeChunks:
-    return EpisodeChunks(
-        reader,
-        [i for i, entry in enumerate(reader.episodes) if entry.split == split],
-        config=config,
-        chunk_size=model.chunk_size,
-        cameras=model.cameras,
-        depth=model.depth,
-    )
 
 
 def _action_names(contract: Contract) -> list[str]:

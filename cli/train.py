@@ -72,6 +72,10 @@ def train(
     workers: Annotated[int | None, typer.Option(min=0, help="Threads that read ahead [1].")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random [0].")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps [auto].")] = None,
+    cotrain: Annotated[
+        list[str] | None,
+        typer.Option(help="DATASET=SHARE of every batch, repeatable: other data of the robot."),
+    ] = None,
     skip_damaged: Annotated[
         bool, typer.Option("--skip-damaged", help="Leave damaged episodes out, and say which.")
     ] = False,
@@ -112,6 +116,7 @@ def train(
             workers=workers,
             seed=seed,
             device=device,
+            cotrain=cotrain or (),
             skip_damaged=skip_damaged,
             resume=resume,
         )

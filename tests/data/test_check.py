@@ -7,7 +7,7 @@ import pytest
 from act_data.check import open_verified, verify
 from act_data.errors import StoreError
 from act_data.store import open_writer
-from act_model.train import dataset_ref
+from act_model.training_data import dataset_ref
 from tests.data.store.contract import make_schema, make_steps, record
 
 

@@ -14,7 +14,8 @@ from act_data.records import SYNC_INDEX, SYNC_REASON, SYNC_SKEW, TIMESTAMP
 from act_data.store import open_dataset, open_writer
 from act_data.types import Reason, Role, StepType, Timestep
 from act_model.config import TrainConfig
-from act_model.dataset import Batch, EpisodeChunks, batch_indices, epoch_order
+from act_model.dataset import Batch, EpisodeChunks
+from act_model.sampling import draws_of_step, epoch_order, every_sample
 from tests.model.memory_dataset import MemoryDataset, dataset_of, episode_of, schema_of
 
 CONFIG = TrainConfig(batch_size=4)
@@ -219,7 +220,9 @@ def test_every_sample_is_drawn_once_before_any_is_drawn_again(
     seed: int, count: int, batch_size: int, epochs: int
 ) -> None:
     steps = -(-count * epochs // batch_size)
-    drawn = np.concatenate([batch_indices(seed, s, batch_size, count) for s in range(steps)])
+    drawn = np.concatenate(
+        [every_sample(seed, draws_of_step(s, batch_size), count) for s in range(steps)]
+    )
     for epoch in range(epochs):
         once = drawn[epoch * count : (epoch + 1) * count]
         assert sorted(once.tolist()) == list(range(count))
