@@ -16,6 +16,7 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 from act_data.errors import DataError, InputError, NotFoundError
+from act_data.sources.live.fastdds import wide_sockets
 from act_data.sources.live.inbox import Inbox
 from act_data.sources.live.ros2_topic import Asked, HeardTopic, agreed_type, node_name
 from act_data.sources.live.ros2_types import installed_definition, message_class
@@ -83,14 +84,15 @@ class Ros2Backend:
         try:
             # No signal handlers, no log files, nothing from this program's command line.
             self._context.init(args=[], initialize_logging=False, domain_id=self._domain)
-            self._node = Node(
-                f"act_data_{os.getpid()}_{next(_numbers)}",
-                context=self._context,
-                use_global_arguments=False,
-                enable_rosout=False,
-                start_parameter_services=False,
-                parameter_overrides=[Parameter("start_type_description_service", value=False)],
-            )
+            with wide_sockets() as advice:
+                self._node = Node(
+                    f"act_data_{os.getpid()}_{next(_numbers)}",
+                    context=self._context,
+                    use_global_arguments=False,
+                    enable_rosout=False,
+                    start_parameter_services=False,
+                    parameter_overrides=[Parameter("start_type_description_service", value=False)],
+                )
         except RuntimeError as e:  # RCLError is one
             self._context.destroy()
             raise DataError(
@@ -99,7 +101,7 @@ class Ros2Backend:
             ) from e
         self._discovered = time.monotonic() + _DISCOVERY_S
         self._heard: dict[str, HeardTopic] = {}
-        self._notes: deque[str] = deque(maxlen=_MAX_NOTES)
+        self._notes = deque([advice] if advice else [], maxlen=_MAX_NOTES)
         self._lock = Lock()
         self._stop = Event()
         self._thread: Thread | None = None
