@@ -96,7 +96,9 @@ def text_of(path: Path, limit: int) -> str:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as e:
-        raise InputError(f"{path}: cannot be read: {e.strerror}") from None
+        raise InputError(
+            f"{path}: cannot be read: {e.strerror}", hint="Check the path and its permissions."
+        ) from None
     if len(data) > limit:
         raise InputError(f"{path}: larger than {limit} bytes", hint="Split it.")
     try:

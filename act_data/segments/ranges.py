@@ -129,11 +129,12 @@ class Ranges:
                 what = f"it overlaps the segment of line {before_line}"
                 way_out = "A recording is read once: cut them apart."
                 raise error_in(self.path, [Problem(line, what, way_out)])
-            key = f"{start_ns}-{stop_ns}"
-            marks += [
-                Mark(recv_ns=start_ns, action=Action.START, key=key, annotation=row.annotation),
-                Mark(recv_ns=stop_ns, action=Action.STOP),
-            ]
+            key = f"{start_ns}-{stop_ns if row.end else ''}"
+            marks.append(
+                Mark(recv_ns=start_ns, action=Action.START, key=key, annotation=row.annotation)
+            )
+            if row.end:
+                marks.append(Mark(recv_ns=stop_ns, action=Action.STOP))
             before_ns, before_line = stop_ns, line
         return marks
 
