@@ -53,6 +53,7 @@ def read_promise(metadata: Path) -> Promise | None:
         TypeError,
         LookupError,
         AttributeError,
+        AssertionError,  # ruamel's, at a key that an ordered mapping has twice
         RecursionError,
     ) as e:
         log.warning("%s is ignored: %s", metadata, " ".join(str(e).split())[:200])

@@ -70,14 +70,17 @@ def _check_present(
         return
     wanted = layout.array(spec.model_copy(update={"codec": "raw"}), shard_frames, 0)
     ours = wanted["codecs"][0]["configuration"]
-    given = {**outer.get("configuration", {}), "codecs": ours["codecs"]}
+    configuration = outer.get("configuration", {})
+    if not isinstance(configuration, dict):
+        raise StoreError(f"its shards are laid out as {configuration!r}, which is no configuration")
+    given = {**configuration, "codecs": ours["codecs"]}
     if given != ours:
         raise StoreError(f"its shards are laid out as {given!r}, which this version cannot check")
     index = shards.read_index(opened, shard_frames)
     rows = range(
         max(first - number * shard_frames, 0), min(stop - number * shard_frames, shard_frames)
     )
-    inner = outer.get("configuration", {}).get("codecs", [])
+    inner = configuration.get("codecs", [])
     for offset, size in index[rows.start : rows.stop]:
         if offset == shards.EMPTY:
             raise StoreError(f"a frame of file {key!r} is missing")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import traceback
 from pathlib import Path
@@ -73,7 +72,7 @@ class _Run:
 
     def begin(self) -> int:
         """From here on memory and executions count; gives the largest RSS so far in KiB."""
-        self._base_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self._base_kb = _peak_kb()
         self._executions = 0
         return self._base_kb
 
@@ -86,8 +85,7 @@ class _Run:
         except Exception as e:
             self._found(e, data)
         if self._executions % _EVERY == 1:
-            peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            self._counts.write(self._executions, self._base_kb, peak_kb)
+            self._counts.write(self._executions, self._base_kb, _peak_kb())
 
     def _found(self, error: Exception, data: bytes) -> None:
         frames = traceback.extract_tb(error.__traceback__)
@@ -100,6 +98,12 @@ class _Run:
         finding = {"place": place, "error": str(error)[:300], "data": data.hex(), "trace": text}
         self._findings.write(json.dumps(finding) + "\n")
         self._findings.flush()
+
+
+def _peak_kb() -> int:
+    """The largest RSS of this process. Not ru_maxrss: that begins with what its parent held."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 if __name__ == "__main__":

@@ -204,8 +204,9 @@ def programs(count: int) -> list[bytes]:
 
 
 def metadata_files() -> list[bytes]:
-    """A `metadata.yaml` as rosbag2 writes it."""
+    """A `metadata.yaml` as rosbag2 writes it, and what else YAML can say."""
     with tempfile.TemporaryDirectory() as scratch:
         entries = [joint_state(n, n, [1.0]) for n in range(3)]
         path = write(Path(scratch, "seed"), "mcap", entries)
-        return [(path / "metadata.yaml").read_bytes()]
+        whole = (path / "metadata.yaml").read_bytes()
+    return [whole, b"!!omap [a: 1, a: 2]", b"a: &b [*b, !!set {c}]", b"<<: {d: 0x1F}"]

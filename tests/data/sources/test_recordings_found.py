@@ -131,7 +131,9 @@ def test_a_rosbag2_directory_is_one_recording_with_or_without_metadata(
         assert len(list(source.messages(["/joints"]))) == 40
 
 
-@pytest.mark.parametrize("text", ["", "]", "a: 1", "rosbag2_bagfile_information: 3", "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "]", "a: 1", "rosbag2_bagfile_information: 3", "\x00", "!!omap [a: 1, a: 2]"]
+)
 def test_metadata_that_is_none_is_ignored_with_a_warning(
     tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:

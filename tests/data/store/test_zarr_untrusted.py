@@ -79,6 +79,17 @@ def test_a_codec_off_the_list_is_refused_by_name(
         open_dataset(path).read("qpos", 0)
 
 
+@pytest.mark.parametrize("configuration", [-5, "x", [[]]])
+def test_a_shard_without_a_configuration_is_refused(
+    foreign: Callable[[str], Path], configuration: Any
+) -> None:
+    path = foreign("gzip")
+    codecs = [{"name": "sharding_indexed", "configuration": configuration}]
+    change(path, lambda document: document.update(codecs=codecs))
+    with pytest.raises(StoreError, match=r"'qpos'.*is no configuration"):
+        open_dataset(path).read("qpos", 0)
+
+
 def bomb(compressor: str, size: int) -> bytes:
     data = bytes(size)
     if compressor == "gzip":
