@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,6 +87,18 @@ def options(record: type[R], **values: Any) -> R:
             for p in e.errors()
         ]
         raise InputError("; ".join(problems), hint="See the command's --help.") from None
+
+
+def height_width(option: str, text: str) -> tuple[int, int]:
+    """The (H, W) that "240x320" means.
+
+    Raises:
+        InputError: It is no such text.
+    """
+    height, _, width = text.lower().partition("x")
+    if not all(re.fullmatch(r"[0-9]{1,5}", side) for side in (height, width)):
+        raise InputError(f"{option} is {text!r}", hint=f"Write HEIGHTxWIDTH: {option} 240x320.")
+    return int(height), int(width)
 
 
 def say(text: str) -> None:

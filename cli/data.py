@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import convert, datasets, ingest, inspect, record, robots
+from . import cache, convert, datasets, ingest, inspect, record, robots
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,6 +17,7 @@ app.command()(inspect.inspect)
 app.command()(record.record)
 app.command()(ingest.ingest)
 app.command()(convert.convert)
+app.command()(cache.cache)
 app.command()(datasets.stats)
 app.command("list")(datasets.list_datasets)
 app.command()(datasets.show)

@@ -54,7 +54,7 @@ DOORS = {  # outside library -> the only rooms that may import it
     "fcntl": {"act_data.store.lock"},
     "fsspec": {"act_data.store.remote"},
     "sqlite3": {"act_data.registry"},
-    "platformdirs": {"act_data.registry"},
+    "platformdirs": {"act_data.registry", "act_data.convert"},
     "apsw": {"act_data.sources"},
     "zstandard": {"act_data.sources"},
     "ruamel": {"act_data.robot", "act_data.sources"},

@@ -15,13 +15,17 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+import platformdirs
 
+from act_data.check import open_ref
 from act_data.convert import into_store
 from act_data.convert.dialects import in_dialect
 from act_data.convert.foreign import Foreign
 from act_data.convert.formats import open_source, target_format
 from act_data.convert.mapping import Planned, plan
+from act_data.convert.own import open_own
 from act_data.convert.progress import Progress, Skipped
+from act_data.convert.resized import resized
 from act_data.convert.settings import (
     ConvertedArray,
     ConvertedEpisode,
@@ -34,7 +38,16 @@ from act_data.records import DatasetSchema, VersionRecord
 from act_data.registry import Registry
 from act_data.store import open_dataset
 
-__all__ = ["ConvertReport", "ConvertSettings", "ConvertedArray", "ConvertedEpisode", "convert"]
+__all__ = [
+    "ConvertReport",
+    "ConvertSettings",
+    "ConvertedArray",
+    "ConvertedEpisode",
+    "cache",
+    "convert",
+]
+
+_MIN_SIDE, _MAX_SIDE = 16, 4096
 
 
 def convert(
@@ -76,6 +89,47 @@ def convert(
     except (DataError, StoreError) as e:
         e.hint = e.hint or "Copy the source again, or say what it is with --from."
         raise
+
+
+def cache(
+    ref: str,
+    *,
+    size: tuple[int, int] | None = None,
+    out: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ConvertReport:
+    """Copy the version that `ref` means with raw pictures: reading one costs a copy, not a decode.
+
+    Splits, stamps, masks and provenance stay. The copy is a dataset of its own, with its own
+    content hash, and its episodes name those that they came from. A copy that is there already, or
+    that was interrupted, is completed.
+
+    Args:
+        size: (H, W) of all pictures; None keeps each as it is.
+        out: "*.zarr"; by default in the user's cache folder, named by content and size.
+
+    Raises:
+        InputError: A size that no picture has, or `out` is no "*.zarr".
+        NotFoundError: There is no such dataset or version.
+        StoreError: It is damaged, or the copy cannot be written.
+    """
+    began = perf_counter()
+    if size is not None and not all(_MIN_SIDE <= side <= _MAX_SIDE for side in size):
+        raise InputError(
+            f"a picture of {size[0]}x{size[1]} has a side out of {_MIN_SIDE} to {_MAX_SIDE}",
+            hint="For example 240x320.",
+        )
+    if out is not None and out.suffix != ".zarr":
+        raise InputError(f"{str(out)!r} is no *.zarr", hint="A cache is always act-zarr.")
+    reader = open_ref(ref)
+    foreign, end = open_own(reader, "act_zarr"), ""
+    if size is not None:
+        foreign, end = resized(foreign, size), f"-{size[0]}x{size[1]}"
+    if out is None:
+        name = f"{reader.path.stem}-{reader.version.content_hash[:12]}-raw{end}.zarr"
+        out = platformdirs.user_cache_path("act", appauthor=False) / name
+    settings = ConvertSettings(codec="raw")
+    return _convert(foreign, reader.path, out, "act_zarr", settings, progress, began)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
