@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import cache, convert, datasets, ingest, inspect, record, robots
+from . import cache, convert, datasets, ingest, inspect, record, recover, robots
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,6 +16,7 @@ app = typer.Typer(
 app.command()(inspect.inspect)
 app.command()(record.record)
 app.command()(ingest.ingest)
+app.command()(recover.recover)
 app.command()(convert.convert)
 app.command()(cache.cache)
 app.command()(datasets.stats)

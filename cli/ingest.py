@@ -98,6 +98,9 @@ def ingest(
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Go on without recordings that fail; exit code 3.")
     ] = False,
+    recover: Annotated[
+        bool, typer.Option("--recover", help="Read what is left of damaged bags; exit code 3.")
+    ] = False,
     msg_path: MsgPath = None,
     typestore: Typestore = None,
     live: Annotated[
@@ -150,6 +153,7 @@ def ingest(
             notes=notes,
             jobs=jobs,
             keep_going=keep_going,
+            recover=recover,
             msg_path=tuple(msg_path or ()),
             typestore=typestore,
         )
@@ -179,7 +183,7 @@ def ingest(
             console.write_json(report.model_dump(mode="json"))
         else:
             print_ingest_report(report)
-        if report.failed:
+        if report.failed or not all(file.whole for file in report.recovered):
             raise typer.Exit(3)
 
 

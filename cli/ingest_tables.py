@@ -41,6 +41,9 @@ def print_ingest_report(report: IngestReport) -> None:
                 console.out.print(Text(f"  {recording}: {note}"))
     for note in report.notes:
         console.warn(note)
+    for file in report.recovered:
+        if not file.whole:
+            console.warn(file.summary)
     if report.failed:
         failures = tables.table("failed", ["recording", "why"], [])
         for failure in report.failed:

@@ -22,7 +22,7 @@ LAYERS = [  # top first; a file may import from lower rows only, or from its own
     {"act_model.nn"},
     {"act_model.config", "act_model.jsonl", "act_model.sampling", "act_model.buffers"},
     {"act_data.record"},
-    {"act_data.ingest", "act_data.inspect", "act_data.convert"},
+    {"act_data.ingest", "act_data.inspect", "act_data.convert", "act_data.recover"},
     {"act_data.report"},
     {"act_data.check"},
     {"act_data.observe", "act_data.fitting", "act_data.segments"},

@@ -16,7 +16,14 @@ from act_data.convert.lerobot.layout import ActNotes
 from act_data.ingest import IngestReport
 from act_data.inspect import Inspection
 from act_data.record import LiveIngestReport, RecordReport
-from act_data.records import DatasetSchema, EpisodeRecord, StatsRecord, SyncReport, VersionRecord
+from act_data.records import (
+    DatasetSchema,
+    EpisodeRecord,
+    RecoveryReport,
+    StatsRecord,
+    SyncReport,
+    VersionRecord,
+)
 from act_data.registry import RegisteredDataset
 from act_data.report import DatasetCard
 from act_data.robot import RobotFile
@@ -42,6 +49,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "model-config": ModelConfig,
     "live-ingest-report": LiveIngestReport,
     "record-report": RecordReport,
+    "recovery-report": RecoveryReport,
     "registered-dataset": RegisteredDataset,
     "robot": RobotFile,
     "stats": StatsRecord,

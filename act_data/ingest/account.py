@@ -51,6 +51,7 @@ def account(
         episodes=tuple(episodes),
         failed=tuple(o.failure for o in outcomes if o.failure is not None),
         notes=(*notes, *(note for outcome in outcomes for note in outcome.notes)),
+        recovered=tuple(file for outcome in outcomes for file in outcome.recovered),
         source_bytes=source_bytes,
         seconds=seconds,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from act_data.engines import Advance
@@ -21,7 +21,7 @@ from act_data.ingest.settings import FailedRecording, IngestSettings
 from act_data.ingest.steps import Steps
 from act_data.interfaces import Bench, EpisodeWriter, Source
 from act_data.observe import Listener, Observation
-from act_data.records import Annotation, EpisodeInfo, EpisodeRecord, SourceRecord
+from act_data.records import Annotation, EpisodeInfo, EpisodeRecord, FileRecovery, SourceRecord
 from act_data.segments import Ranges, Segments, Sidecar, listeners, opens_at_first
 from act_data.sources import BagSource, Recording, open_recording, readable
 from act_data.types import NS_PER_MS, RobotSpec, Timestep
@@ -66,11 +66,13 @@ class Outcome:
 
     Attributes:
         notes: Sentences about segments that hold nothing.
+        recovered: What was read of its files, with `recover`.
     """
 
     done: tuple[Done, ...] = ()
     notes: tuple[str, ...] = ()
     failure: FailedRecording | None = None
+    recovered: tuple[FileRecovery, ...] = ()
 
 
 def ingest_recording(plan: Plan, item: Item, advance: Advance) -> Outcome:
@@ -89,6 +91,7 @@ def ingest_recording(plan: Plan, item: Item, advance: Advance) -> Outcome:
     try:
         with open_recording(item.recording) as source:
             outcome = _ingested(plan, item, source, advance, made)
+            outcome = replace(outcome, recovered=source.recoveries)
     except DataError as e:
         for uid in made:
             plan.bench.remove(uid)

@@ -13,6 +13,7 @@ from act_data.fitting import AUTO
 from act_data.records import (
     Annotation,
     Codec,
+    FileRecovery,
     Record,
     SegmentRecord,
     SyncReport,
@@ -47,6 +48,7 @@ class IngestSettings(Record):
         keep_going: A recording that cannot be ingested does not stop the others.
         msg_path: Files and folders with the definitions of types that a recording does not define.
         typestore: ROS version whose standard types a recording without definitions means.
+        recover: Read what can be read of recordings in whatever state.
     """
 
     robot: str = AUTO
@@ -67,6 +69,7 @@ class IngestSettings(Record):
     idle_threshold: float = Field(0.01, gt=0, allow_inf_nan=False)
     msg_path: tuple[Path, ...] = ()
     typestore: str | None = None
+    recover: bool = False
     task: str | None = None
     operator: str | None = None
     success: bool | None = None
@@ -101,7 +104,8 @@ class IngestSettings(Record):
         Raises:
             NotFoundError, InputError: As `given_types`.
         """
-        return Reading(types=given_types(self.msg_path, self.typestore))
+        types = given_types(self.msg_path, self.typestore)
+        return Reading(types=types, recover=self.recover)
 
     @property
     def annotation(self) -> Annotation:
@@ -144,6 +148,7 @@ class IngestReport(Record):
     Attributes:
         failed: Recordings that could not be ingested, with `keep_going`.
         notes: Segments without a usable step, and recordings that no segment is about.
+        recovered: What was read of each file, with `recover`.
     """
 
     dataset: str
@@ -155,6 +160,7 @@ class IngestReport(Record):
     episodes: tuple[IngestedEpisode, ...]
     failed: tuple[FailedRecording, ...] = ()
     notes: tuple[str, ...] = ()
+    recovered: tuple[FileRecovery, ...] = ()
     source_bytes: int
     seconds: float
 

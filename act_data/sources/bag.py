@@ -5,18 +5,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
 from act_data.errors import DataError, NotFoundError
-from act_data.records import SourceRecord
+from act_data.records import FileRecovery, SourceRecord
 from act_data.sources.chunk_room import ChunkRoom
 from act_data.sources.given_types import changes_decoding
-from act_data.sources.recording import Recording, open_storage, readable
+from act_data.sources.recording import Recording, open_storage
 from act_data.sources.rosbag_metadata import read_promise
-from act_data.sources.storage import RECORD_AGAIN, Channel, Definition, Storage, damage, merged
+from act_data.sources.storage import (
+    RECOVER,
+    Channel,
+    Definition,
+    Storage,
+    damage,
+    merged,
+    readable,
+)
 from act_data.sources.topic_types import TopicTypes
 from act_data.types import NS_PER_S, RawMessage, TopicInfo
 
@@ -35,27 +44,40 @@ def open_recording(recording: Recording) -> BagSource:
     return BagSource(recording)
 
 
+def _promised(recording: Recording, metadata: Path) -> dict[str, int]:
+    """Messages by topic that `metadata.yaml` lists.
+
+    Raises:
+        DataError: It lists files that are not there.
+    """
+    promise = read_promise(metadata)
+    if promise and len(promise.files) > len(recording.files):
+        present = {f.name for f in recording.files}
+        missing = [name for name in promise.files if name not in present]
+        raise DataError(
+            f"{metadata} lists {len(promise.files)} storage files, "
+            f"{len(recording.files)} are there; missing: {', '.join(missing)}",
+            hint="Copy the missing files, or delete metadata.yaml to use what is there.",
+        )
+    return dict(promise.counts) if promise else {}
+
+
 class BagSource:
     """A `Source` over the files of one recording."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
-        promise = read_promise(recording.metadata) if recording.metadata else None
-        counts = dict(promise.counts) if promise else {}
-        if promise and len(promise.files) > len(recording.files):
-            present = {f.name for f in recording.files}
-            missing = [name for name in promise.files if name not in present]
-            raise DataError(
-                f"{recording.metadata} lists {len(promise.files)} storage files, "
-                f"{len(recording.files)} are there; missing: {', '.join(missing)}",
-                hint="Copy the missing files, or delete metadata.yaml to use what is there.",
-            )
+        counts: dict[str, int] = {}
+        if recording.metadata is not None and not recording.reading.recover:
+            counts = _promised(recording, recording.metadata)
         with ExitStack() as stack:
             room = ChunkRoom()
             stack.callback(room.close)
             self._storages: list[Storage] = []
             for file in recording.files:
-                storage = open_storage(file, recording.kind, room)
+                storage = open_storage(
+                    file, recording.kind, room, recover=recording.reading.recover
+                )
                 stack.callback(storage.close)
                 self._storages.append(storage)
             self._close = stack.pop_all()
@@ -119,7 +141,7 @@ class BagSource:
                 raise DataError(
                     f"{self.name}: a message of {topic!r} was received at {recv_ns} ns after one "
                     f"at {last_ns} ns: the index is wrong about the order",
-                    hint="Rebuild the index with `rosbag reindex` or `ros2 bag reindex`.",
+                    hint=RECOVER,
                 )
             last_ns = recv_ns
             try:
@@ -128,7 +150,7 @@ class BagSource:
                 raise DataError(
                     f"{self.name}: the message of {topic!r} received at {recv_ns} ns cannot be "
                     f"read: {e}",
-                    hint=RECORD_AGAIN[self._recording.kind],
+                    hint=RECOVER,
                 ) from e
             delivered[topic] += 1
             yield self._types.raw(recv_ns, channel, payload)
@@ -141,13 +163,19 @@ class BagSource:
             raise DataError(
                 f"{self.name} delivered another number of messages than its index promises: "
                 + "; ".join(lost),
-                hint="Rebuild the index with `rosbag reindex` or `ros2 bag reindex`, then retry.",
+                hint=RECOVER,
             )
+
+    @property
+    def recoveries(self) -> tuple[FileRecovery, ...]:
+        """What was read of each file in whatever state; none when they are read as they say."""
+        found = (storage.recovery for storage in self._storages)
+        return tuple(recovery for recovery in found if recovery is not None)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What is odd about what was read so far, in sentences for people."""
-        found: list[str] = []
+        found = [recovery.summary for recovery in self.recoveries if not recovery.whole]
         if nameless := sum(storage.nameless for storage in self._storages):
             found.append(f"{nameless} messages are of topics that the recording does not name")
         back_ns = max((storage.back_ns() for storage in self._storages), default=0)
@@ -193,7 +221,7 @@ class BagSource:
         """What to store about this recording; reads all its files once for the digest."""
         if not self._sha256:
             digest = hashlib.sha256()
-            for file in self._recording.files:
+            for file in self._recording.read_files:
                 with damage(file, self._recording.kind), file.open("rb") as stream:
                     while block := stream.read(_HASH_BLOCK):
                         digest.update(block)

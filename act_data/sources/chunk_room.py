@@ -146,15 +146,23 @@ class ChunkRoom:
         start = self._scratch.seek(0, os.SEEK_END)
         if start + stored.size > MAX_SCRATCH_BYTES:
             raise ValueError(f"chunks of more than {MAX_SCRATCH_BYTES} bytes overlap in time")
-        inflate_to(stored, self._scratch)
+        size = inflate_to(stored, self._scratch)
         self._scratch.flush()
-        return InFile(self._scratch.fileno(), start, stored.size)
+        return InFile(self._scratch.fileno(), start, size)
 
 
 def items(
-    body: Body, index: ChunkIndex, wanted: Mapping[int, Channel], ranks: Mapping[str, int]
+    body: Body,
+    index: ChunkIndex,
+    wanted: Mapping[int, Channel],
+    ranks: Mapping[str, int],
+    *,
+    before: int = 0,
 ) -> Iterator[Item]:
     """The messages of an open chunk by (recv_ns, rank of the topic), equal ones in file order.
+
+    Args:
+        before: Bytes before each payload that are given with it.
 
     Raises:
         ValueError: A message is longer than any.
@@ -170,7 +178,7 @@ def items(
             )
         # A picture is most of its chunk: a view saves a copy and keeps little else alive.
         part = view if (stop - start) * _VIEW_SHARE >= len(body) else copy
-        yield index.times[i], channel.topic, channel, partial(_bytes_of, part, start, stop)
+        yield index.times[i], channel.topic, channel, partial(_bytes_of, part, start - before, stop)
 
 
 def _bytes_of(body: Body | memoryview, start: int, stop: int) -> bytes | memoryview:

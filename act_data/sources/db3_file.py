@@ -7,8 +7,9 @@ know, and orders messages of one receive time as SQLite happens to. So the table
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +17,9 @@ import apsw
 
 from act_data.errors import DataError
 from act_data.sources.bounds import MAX_CHANNELS, MAX_MESSAGE_BYTES
-from act_data.sources.chunk_room import ChunkRoom
 from act_data.sources.storage import (
-    RECORD_AGAIN,
+    RECOVER,
+    SIDES,
     Channel,
     Definition,
     Item,
@@ -30,29 +31,30 @@ from act_data.sources.storage import (
 # A database may declare a million tables. SQLite counts about half of what it takes.
 apsw.hard_heap_limit(96 * 2**20)
 
-_ABOUT = ("serialization_format", "offered_qos_profiles", "type_description_hash")
+ABOUT = ("serialization_format", "offered_qos_profiles", "type_description_hash")
 _TABLE_PAGES = (b"\x05", b"\x0d")
+_calls = count()
 _LARGE_BYTES = 2**20
 
 
 class Db3File:
     """One SQLite storage file of a ROS 2 recording."""
 
+    recovery = None
     compressions = ("none",)  # the format has none; rosbag2 compresses whole files or messages
 
-    def __init__(self, path: Path, room: ChunkRoom) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self._read: tuple[int, ...] = ()
-        self._calls = 0
         self._back_ns: int | None = None
         check_magic(path, "db3")
-        for suffix in ("-wal", "-journal"):
+        for suffix in SIDES:
             ahead = path.with_name(path.name + suffix)
             if ahead.exists() and ahead.stat().st_size:
                 raise DataError(
                     f"{path} is not complete without {ahead.name}: the recorder still runs or was "
                     "killed",
-                    hint="Stop the recorder. " + RECORD_AGAIN["db3"],
+                    hint="Stop the recorder. " + RECOVER,
                 )
         with damage(path, "db3", apsw.Error):
             _refuse_cut(path)
@@ -79,17 +81,7 @@ class Db3File:
         self._read, self._back_ns = tuple(channels), None
         if not channels:
             return
-        # One function for each call: two may be read at once, and a WHEN for each of thousands
-        # of topics would be looked through for every row.
-        ranks = {topic: rank for rank, topic in enumerate(sorted(topics))}
-        of_topic = {id_: ranks[channel.topic] for id_, channel in channels.items()}
-        self._calls += 1
-        rank = f"rank_{self._calls}"
-
-        def rank_of(*topic: Any) -> int:
-            return of_topic[topic[0]]
-
-        self._database.create_scalar_function(rank, rank_of, 1, deterministic=True)
+        rank = rank_function(self._database, channels)
         query = (
             "SELECT id, topic_id, timestamp, length(data) FROM messages WHERE topic_id IN "
             f"({','.join(map(str, channels))}) ORDER BY timestamp, {rank}(topic_id), id"
@@ -106,15 +98,9 @@ class Db3File:
 
     def back_ns(self) -> int:
         """The largest step back of receive times in the file, of the topics that were read."""
-        query = (
-            "SELECT max(back) FROM (SELECT max(timestamp) OVER (PARTITION BY topic_id ORDER BY id "
-            "ROWS UNBOUNDED PRECEDING) - timestamp AS back FROM messages WHERE topic_id IN "
-            f"({','.join('?' * len(self._read))}))"
-        )
         if self._back_ns is None:
             with damage(self.path, "db3", apsw.Error):
-                ((back,),) = self._rows(query, self._read)
-            self._back_ns = int(back or 0)
+                self._back_ns = back_ns_of(self._database, self._read)
         return self._back_ns
 
     def close(self) -> None:
@@ -154,7 +140,7 @@ class Db3File:
                     form: Literal["msg", "idl"] = "msg" if encoding == "ros2msg" else "idl"
                     definitions[texts.text(type_)] = texts.definition(form, data)
         columns = [row[1] for row in self._rows("PRAGMA table_xinfo(topics)")]
-        about = [c for c in _ABOUT if c in columns]
+        about = [c for c in ABOUT if c in columns]
         ((topics,),) = self._rows("SELECT count(*) FROM topics")
         if topics > MAX_CHANNELS:
             raise ValueError(f"it has {topics} topics, more than {MAX_CHANNELS}")
@@ -186,6 +172,35 @@ class Db3File:
                 )
             )
         return tuple(channels)
+
+
+def rank_function(database: apsw.Connection, channels: Mapping[int, Channel]) -> str:
+    """The name of a function of SQL that gives the rank of a topic id by the topic's name.
+
+    A function for each call: two may be read at once, and a WHEN for each of thousands of topics
+    would be looked through for every row.
+    """
+    names = sorted({channel.topic for channel in channels.values()})
+    rank_of_name = {name: rank for rank, name in enumerate(names)}
+    of_topic = {id_: rank_of_name[channel.topic] for id_, channel in channels.items()}
+
+    def rank_of(*topic: Any) -> int:
+        return of_topic[topic[0]]
+
+    name = f"rank_{next(_calls)}"
+    database.create_scalar_function(name, rank_of, 1, deterministic=True)
+    return name
+
+
+def back_ns_of(database: apsw.Connection, topics: Sequence[int]) -> int:
+    """The largest step back of receive times within one of the topics, in the order of rows."""
+    query = (
+        "SELECT max(back) FROM (SELECT max(timestamp) OVER (PARTITION BY topic_id ORDER BY id "
+        "ROWS UNBOUNDED PRECEDING) - timestamp AS back FROM messages WHERE topic_id IN "
+        f"({','.join(map(str, topics))}))"
+    )
+    ((back,),) = database.execute(query)
+    return int(back or 0)
 
 
 def _refuse_cut(path: Path) -> None:

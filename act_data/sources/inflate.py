@@ -28,6 +28,7 @@ class Stored:
         file: Descriptor; it is only read by position, so that threads may share it.
         compression: "", "bz2", "lz4" or "zstd".
         size: Bytes that they declare to be when inflated.
+        cut: The file ends within them: what can be inflated of them is all there is.
     """
 
     file: int
@@ -35,6 +36,7 @@ class Stored:
     length: int
     compression: str
     size: int
+    cut: bool = False
 
 
 def check(stored: Stored) -> None:
@@ -48,21 +50,20 @@ def check(stored: Stored) -> None:
 
 
 def inflate(stored: Stored) -> bytes:
-    """All of it; ValueError when it is not exactly what it declares."""
+    """All of it; ValueError when it is not exactly what it declares, or, cut, more than that."""
     if not stored.compression:
         data = _Slice(stored.file, stored.offset, stored.length).read()
     else:
         data = b"".join(_decoded(stored, stored.size + 1))
-    if len(data) != stored.size:
-        raise ValueError(_other_size(stored, len(data)))
+    _check_size(stored, len(data))
     return data
 
 
-def inflate_to(stored: Stored, file: io.BufferedRandom) -> None:
-    """Append all of it to `file`, a piece at a time; ValueError as for `inflate`."""
+def inflate_to(stored: Stored, file: io.BufferedRandom) -> int:
+    """Append all of it to `file`, a piece at a time, and say how much; raises as `inflate`."""
     written = sum(file.write(piece) for piece in _decoded(stored, _PIECE))
-    if written != stored.size:
-        raise ValueError(_other_size(stored, written))
+    _check_size(stored, written)
+    return written
 
 
 def inflate_zstd(data: bytes | memoryview, limit: int) -> bytes:
@@ -80,10 +81,11 @@ def inflate_zstd(data: bytes | memoryview, limit: int) -> bytes:
     return raw
 
 
-def _other_size(stored: Stored, size: int) -> str:
+def _check_size(stored: Stored, size: int) -> None:
     if size > stored.size:
-        return f"it inflates to more than the {stored.size} bytes that it declares"
-    return f"it ends early: {size} of {stored.size} bytes"
+        raise ValueError(f"it inflates to more than the {stored.size} bytes that it declares")
+    if size < stored.size and not stored.cut:
+        raise ValueError(f"it ends early: {size} of {stored.size} bytes")
 
 
 def _decoded(stored: Stored, piece: int) -> Iterator[bytes]:

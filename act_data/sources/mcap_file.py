@@ -44,7 +44,7 @@ from act_data.sources.mcap_records import (
 )
 from act_data.sources.storage import (
     MAGIC,
-    RECORD_AGAIN,
+    RECOVER,
     Channel,
     Item,
     check_magic,
@@ -78,6 +78,8 @@ class _Contents:
 
 class McapFile:
     """One complete MCAP file."""
+
+    recovery = None
 
     def __init__(self, path: Path, room: ChunkRoom) -> None:
         self.path = path
@@ -131,7 +133,7 @@ class McapFile:
                 return footer, summary
         raise DataError(
             f"{self.path} was cut: its end mark is missing, the recorder did not finish it",
-            hint=RECORD_AGAIN["mcap"],
+            hint=RECOVER,
         )
 
     def _summary(self, start: int, footer: int) -> _Contents | None:

@@ -149,11 +149,31 @@ def check_crc(body: Body, crc: int) -> None:
         raise ValueError(f"its checksum is {found:#010x} instead of {crc:#010x}")
 
 
-class Declarations:
-    """The schemas and channels of a file, as its records declare them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawChannel:
+    """A channel as a record declares it.
 
-    def __init__(self) -> None:
+    Attributes:
+        schema: Name, encoding and data; all empty for none.
+        encoding: Of its messages.
+    """
+
+    topic: str
+    encoding: str
+    schema: tuple[str, str, bytes]
+    metadata: Mapping[str, str]
+
+
+class Declarations:
+    """The schemas and channels of a file, as its records declare them.
+
+    Args:
+        foreign: Keep the schemas that are not ROS's own, too, for `raw`.
+    """
+
+    def __init__(self, *, foreign: bool = False) -> None:
         self._texts = Texts()
+        self._foreign: dict[int, bytes] | None = {} if foreign else None
         self._schemas: dict[int, tuple[str, str, Definition | None]] = {}
         self._channels: dict[int, tuple[int, str, str, Mapping[str, str]]] = {}
 
@@ -172,6 +192,9 @@ class Declarations:
                 texts.text(schema.encoding),
                 texts.definition(form, schema.data) if form and schema.data else None,
             )
+            if self._foreign is not None:
+                texts.text(schema.data.decode("latin-1"))  # counted, so that they are bounded
+                self._foreign[schema.id] = schema.data
         else:
             channel = records.Channel.read(stream)
             self._channels[channel.id] = (
@@ -190,6 +213,17 @@ class Declarations:
     def complete(self) -> bool:
         """Whether every channel's schema was declared, too."""
         return {channel[0] for channel in self._channels.values()} <= {0, *self._schemas}
+
+    def raw(self) -> dict[int, RawChannel]:
+        """The channels as they were declared, by id."""
+        found: dict[int, RawChannel] = {}
+        for id_, (schema, topic, encoding, metadata) in self._channels.items():
+            name, form, _ = self._schemas.get(schema, ("", "", None))
+            data = (self._foreign or {}).get(schema, b"")
+            found[id_] = RawChannel(
+                topic=topic, encoding=encoding, schema=(name, form, data), metadata=metadata
+            )
+        return found
 
     def channels(self, counts: Mapping[int, int]) -> tuple[Channel, ...]:
         """The channels with the messages that each has."""

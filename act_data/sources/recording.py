@@ -12,7 +12,8 @@ from act_data.errors import DataError, NotFoundError
 from act_data.sources.chunk_room import ChunkRoom
 from act_data.sources.given_types import GivenTypes
 from act_data.sources.rosbag_metadata import read_promise
-from act_data.sources.storage import MAGIC, Kind, Storage
+from act_data.sources.salvage import salvaged
+from act_data.sources.storage import MAGIC, SIDES, Kind, Storage, readable
 from act_data.types import NS_PER_MS
 
 _SUFFIXES: dict[str, Kind] = {".bag": "ros1", ".db3": "db3", ".mcap": "mcap"}
@@ -35,9 +36,11 @@ class Reading:
 
     Attributes:
         types: Definitions for those that carry none.
+        recover: Read what can be read of files in whatever state, and account for the rest.
     """
 
     types: GivenTypes = field(default_factory=GivenTypes)
+    recover: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,14 @@ class Recording:
     files: tuple[Path, ...]
     metadata: Path | None = None
     reading: Reading = field(default_factory=Reading)
+
+    @property
+    def read_files(self) -> tuple[Path, ...]:
+        """All files that reading takes in: with `recover` what SQLite left beside a database."""
+        if self.kind != "db3" or not self.reading.recover:
+            return self.files
+        beside = (f.with_name(f.name + side) for f in self.files for side in SIDES)
+        return (*self.files, *(file for file in beside if file.is_file()))
 
 
 def find_recordings(paths: Sequence[Path], reading: Reading | None = None) -> list[Recording]:
@@ -82,30 +93,31 @@ def find_recordings(paths: Sequence[Path], reading: Reading | None = None) -> li
             f"no such file or folder: {', '.join(map(str, missing))}",
             hint="Check the spelling, and whether the disk is mounted.",
         )
+    reading = reading or Reading()
     found: list[Recording] = []
     for are_folders, together in groupby(paths, key=Path.is_dir):
         if are_folders:
             for folder in together:
-                found += _in_folder(folder)
+                found += _in_folder(folder, reading)
         else:
-            found += _joined([(file, _kind(file)) for file in together])
+            found += _joined([(file, _kind(file)) for file in together], reading)
     once: dict[tuple[Path, ...], Recording] = {}
     for recording in found:
         once.setdefault(tuple(f.resolve() for f in recording.files or ()), recording)
     return [replace(r, name=readable(r.name), reading=reading or Reading()) for r in once.values()]
 
 
-def readable(name: str) -> str:
-    """`name` as UTF-8: what a file system holds that is none is written like \\xff."""
-    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-
-
-def open_storage(path: Path, kind: Kind, room: ChunkRoom) -> Storage:
+def open_storage(path: Path, kind: Kind, room: ChunkRoom, *, recover: bool = False) -> Storage:
     """The opened storage file.
 
+    Args:
+        recover: Read what can be read of it, in whatever state it is.
+
     Raises:
-        DataError: It is empty, cut, unindexed, damaged, or of another kind.
+        DataError: It is empty or of another kind; without `recover`, also cut, unindexed, damaged.
     """
+    if recover:
+        return salvaged(path, kind, room)
     if kind == "ros1":
         from act_data.sources.ros1_file import Ros1File
 
@@ -113,7 +125,7 @@ def open_storage(path: Path, kind: Kind, room: ChunkRoom) -> Storage:
     if kind == "db3":
         from act_data.sources.db3_file import Db3File
 
-        return Db3File(path, room)
+        return Db3File(path)
     from act_data.sources.mcap_file import McapFile
 
     return McapFile(path, room)
@@ -144,11 +156,11 @@ def _kind(file: Path) -> Kind:
     return kind
 
 
-def _in_folder(folder: Path) -> list[Recording]:
+def _in_folder(folder: Path, reading: Reading) -> list[Recording]:
     found: list[Recording] = []
     others: list[str] = []
     for directory in _directories(folder, set()):
-        found += _in_directory(directory, others)
+        found += _in_directory(directory, others, reading)
     if not found:
         there = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if others[5:] else "")
         raise NotFoundError(
@@ -175,7 +187,7 @@ def _directories(folder: Path, seen: set[Path]) -> Iterator[Path]:
             yield from _directories(entry, seen)
 
 
-def _in_directory(folder: Path, others: list[str]) -> list[Recording]:
+def _in_directory(folder: Path, others: list[str], reading: Reading) -> list[Recording]:
     """The recordings that lie in `folder` itself; other files are named in `others`."""
     files: list[tuple[Path, Kind]] = []
     for entry in sorted(folder.iterdir(), key=lambda p: _natural(p.name)):
@@ -191,8 +203,8 @@ def _in_directory(folder: Path, others: list[str]) -> list[Recording]:
     metadata = folder / _METADATA
     promise = read_promise(metadata) if metadata.is_file() else None
     if promise is None:
-        return _joined(files)
-    found = _joined([f for f in files if f[1] == "ros1"])
+        return _joined(files, reading)
+    found = _joined([f for f in files if f[1] == "ros1"], reading)
     kinds: list[Kind] = [k for k in MAGIC if k != "ros1" and any(kind == k for _, kind in files)]
     if not kinds and promise.files:  # open_recording tells which files are missing
         kinds = [_named(Path(promise.files[0])) or "db3"]
@@ -203,19 +215,22 @@ def _in_directory(folder: Path, others: list[str]) -> list[Recording]:
     return found
 
 
-def _joined(files: Sequence[tuple[Path, Kind]]) -> list[Recording]:
+def _joined(files: Sequence[tuple[Path, Kind]], reading: Reading) -> list[Recording]:
     """One recording for each run of splits, and one for each other file; in order of appearance."""
     by_series: dict[tuple[Path, Kind, str, str], list[tuple[int, Path]]] = {}
     for file, kind in files:
-        split = _SPLIT.fullmatch(file.stem)
+        finished = Path(file.name.removesuffix(".active"))  # a killed recorder's last split
+        split = _SPLIT.fullmatch(finished.stem)
         prefix, number = (split["prefix"], int(split["number"])) if split else (file.name, 0)
-        by_series.setdefault((file.parent, kind, prefix, file.suffix), []).append((number, file))
+        by_series.setdefault((file.parent, kind, prefix, finished.suffix), []).append(
+            (number, file)
+        )
     found: list[Recording] = []
     for (parent, kind, prefix, _), members in by_series.items():
         numbered = sorted(set(members))
         # rosbag2 names its splits after their directory; ROS 1 and people use any prefix.
         by_name = kind != "ros1" and prefix == parent.resolve().name
-        for run in _runs(numbered, kind, by_name):
+        for run in _runs(numbered, kind, by_name, reading):
             name = prefix if len(run) > 1 else run[0].name.removesuffix(run[0].suffix)
             for suffix in _SUFFIXES:  # x.bag.active, x.mcap.active, x.db3.zstd
                 name = name.removesuffix(suffix)
@@ -223,7 +238,9 @@ def _joined(files: Sequence[tuple[Path, Kind]]) -> list[Recording]:
     return found
 
 
-def _runs(members: list[tuple[int, Path]], kind: Kind, by_name: bool) -> Iterator[list[Path]]:
+def _runs(
+    members: list[tuple[int, Path]], kind: Kind, by_name: bool, reading: Reading
+) -> Iterator[list[Path]]:
     """Cut a series of numbered files where a number is missing or the time does not continue."""
     run: list[Path] = []
     last_number, last_ns = 0, None
@@ -232,7 +249,7 @@ def _runs(members: list[tuple[int, Path]], kind: Kind, by_name: bool) -> Iterato
             yield [file]
             return
         try:
-            span = _span_ns(file, kind)
+            span = _span_ns(file, kind, reading)
         except DataError:  # damaged: stays alone, open_recording says why
             if run:
                 yield run
@@ -254,9 +271,14 @@ def _runs(members: list[tuple[int, Path]], kind: Kind, by_name: bool) -> Iterato
         yield run
 
 
-def _span_ns(file: Path, kind: Kind) -> tuple[int, int] | None:
+def _span_ns(file: Path, kind: Kind, reading: Reading) -> tuple[int, int] | None:
     """First and last receive time; None for a split without data, whatever nodes logged."""
-    storage = open_storage(file, kind, ChunkRoom())
+    try:
+        storage = open_storage(file, kind, ChunkRoom())
+    except DataError:
+        if not reading.recover:
+            raise
+        storage = open_storage(file, kind, ChunkRoom(), recover=True)
     storage.close()
     filled = {c.topic for c in storage.channels if c.count}
     return storage.span_ns if filled - _CHATTER else None

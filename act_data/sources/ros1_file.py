@@ -30,6 +30,7 @@ from act_data.sources.ros1_records import (
     RecordHead,
     channel_of,
     chunk_data,
+    encryptor,
     expect,
     index_of,
     read_data,
@@ -38,7 +39,7 @@ from act_data.sources.ros1_records import (
 )
 from act_data.sources.storage import (
     MAGIC,
-    RECORD_AGAIN,
+    RECOVER,
     Channel,
     Item,
     Texts,
@@ -53,6 +54,8 @@ _SLOW = ("bz2",)
 
 class Ros1File:
     """One indexed ROS 1 bag."""
+
+    recovery = None
 
     def __init__(self, path: Path, room: ChunkRoom) -> None:
         self.path = path
@@ -97,16 +100,16 @@ class Ros1File:
         head = read_head(file, len(MAGIC["ros1"]))
         if head.op != Op.BAG:
             raise ValueError("it does not begin with the record of a bag")
-        if encryptor := head.fields.get(b"encryptor", b"").decode("ascii", "replace"):
+        if name := encryptor(head):
             raise DataError(
-                f"{self.path} is encrypted with {encryptor!r}",
+                f"{self.path} is encrypted with {name!r}",
                 hint="Decrypt it with `rosbag decrypt` on the robot.",
             )
         (index,) = U64.unpack(head.fields[b"index_pos"])
         if index == 0:
             raise DataError(
                 f"{self.path} has no index: the recorder was stopped before it could write one",
-                hint=RECORD_AGAIN["ros1"],
+                hint=RECOVER,
             )
         (connections,) = U32.unpack(head.fields[b"conn_count"])
         (chunks,) = U32.unpack(head.fields[b"chunk_count"])

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from rosbags.typesys.msg import normalize_msgtype
 
-from act_data.sources.chunk_room import WINDOW_BYTES, Body, ChunkIndex
+from act_data.sources.chunk_room import WINDOW_BYTES, Body, ChunkIndex, InFile
 from act_data.sources.inflate import Stored
 from act_data.sources.storage import Channel, Texts
 from act_data.types import NS_PER_S
@@ -72,6 +72,40 @@ def read_head(file: int, offset: int) -> RecordHead:
     (data,) = U32.unpack_from(head, length)
     begin = offset + 8 + length
     return RecordHead(fields_of(head[:length]), begin, begin + data)
+
+
+class Heads:
+    """Record heads at any place of a file, read in windows."""
+
+    def __init__(self, file: int, size: int) -> None:
+        self._body = InFile(file, 0, size)
+        self._base = 0
+        self._window = b""
+
+    def at(self, position: int) -> RecordHead:
+        """The head of the record at `position`; raises what `read_head` raises."""
+        at = position - self._base
+        if not 0 <= at <= len(self._window) - 4:
+            at = self._fill(position)
+        (length,) = U32.unpack_from(self._window, at)
+        if at + 8 + length > len(self._window):
+            at = self._fill(position)
+        start = at + 8 + length
+        if start > len(self._window):
+            raise ValueError(f"there is no record header at {position}")
+        (data,) = U32.unpack_from(self._window, start - 4)
+        begin = self._base + start
+        return RecordHead(fields_of(self._window[at + 4 : start - 4]), begin, begin + data)
+
+    def _fill(self, position: int) -> int:
+        self._base = position
+        self._window = self._body[position : position + WINDOW_BYTES]
+        return 0
+
+
+def encryptor(head: RecordHead) -> str:
+    """With what a bag is encrypted, by its first record; "" for a plain one."""
+    return head.fields.get(b"encryptor", b"").decode("ascii", "replace")
 
 
 def expect(head: RecordHead, op: Op) -> RecordHead:

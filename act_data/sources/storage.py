@@ -15,6 +15,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from act_data.errors import ActError, DataError
+from act_data.records import FileRecovery
 from act_data.sources.bounds import MAX_DEFINITION_BYTES, MAX_TEXT_BYTES
 
 Kind = Literal["ros1", "db3", "mcap"]
@@ -25,13 +26,10 @@ MAGIC: dict[Kind, bytes] = {
     "db3": b"SQLite format 3\x00",
     "mcap": b"\x89MCAP0\r\n",
 }
+SIDES = ("-wal", "-journal")  # of what SQLite leaves beside a database that was not closed
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
-RECORD_AGAIN = {
-    "ros1": "Record it again, or rebuild its index with `rosbag reindex` and try the result.",
-    "db3": "Record it again, or restore it with `sqlite3 FILE .recover`.",
-    "mcap": "Record it again, or repair it with `mcap recover`.",
-}
+RECOVER = "Read what is left of it with --recover, or write that with `act-data recover`."
 
 # What the readers of damaged files raise, found by cutting and flipping real ones. Their own
 # error classes are added by the file that calls them.
@@ -137,6 +135,10 @@ class Storage(Protocol):
         """Messages of channels that the file does not name: nobody can ask for them."""
 
     @property
+    def recovery(self) -> FileRecovery | None:
+        """What was read of a file in whatever state; None for one that is read as it says."""
+
+    @property
     def compressions(self) -> Collection[str]:
         """What the parts that were read so far are compressed with; "none" for plain ones."""
 
@@ -160,6 +162,8 @@ def check_magic(path: Path, kind: Kind) -> None:
         head = file.read(16)
     if not head:
         raise DataError(f"{path} is empty (0 bytes)", hint="Record it again.")
+    if len(head) < len(MAGIC[kind]) and MAGIC[kind].startswith(head):
+        raise DataError(f"{path} was cut after {len(head)} bytes", hint="Record it again.")
     if head.startswith(ZSTD_MAGIC):
         raise DataError(
             f"{path} is compressed as a whole (zstd)", hint=f"Inflate it first: zstd -d {path.name}"
@@ -177,14 +181,23 @@ def check_magic(path: Path, kind: Kind) -> None:
         )
 
 
+def why(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def readable(name: str) -> str:
+    """`name` as UTF-8: what a file system holds that is none is written like \\xff."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 @contextmanager
 def chunk_at(offset: int) -> Iterator[None]:
     """Say of whatever is wrong with a chunk where it lies."""
     try:
         yield
     except DAMAGE as e:
-        detail = " ".join(str(e).split())[:200] or type(e).__name__
-        raise ValueError(f"in the chunk at byte {offset}: {detail}") from e
+        raise ValueError(f"in the chunk at byte {offset}: {why(e)}") from e
 
 
 @contextmanager
@@ -199,10 +212,9 @@ def damage(path: Path, kind: Kind, *errors: type[Exception]) -> Iterator[None]:
             f"{path} cannot be read: {e.strerror}", hint="Ask for permission to read it."
         ) from e
     except (*DAMAGE, *errors) as e:
-        detail = " ".join(str(e).split())[:200] or type(e).__name__
         raise DataError(
-            f"{path} is damaged or was cut: {detail}",
-            hint=RECORD_AGAIN[kind],
+            f"{path} is damaged or was cut: {why(e)}",
+            hint=RECOVER,
         ) from e
 
 

@@ -88,19 +88,19 @@ def test_a_cut_bag_ends_the_installed_command_with_two_lines(here: Path) -> None
     said = refused(
         run_installed("act-data", "ingest", "cut.bag", "--out", "ds.zarr"),
         "cut.bag is damaged or was cut",
-        "rosbag reindex",
+        "act-data recover",
     )
     assert len(said.splitlines()) == 2
     assert listing(here) == before
 
 
-def test_a_bag_that_the_recorder_did_not_close_asks_for_reindexing(here: Path) -> None:
+def test_a_bag_that_the_recorder_did_not_close_points_to_recovery(here: Path) -> None:
     data = bytearray(bag(here, "a", entries(5)).read_bytes())
     at = data.index(b"index_pos=") + len(b"index_pos=")
     data[at : at + 8] = bytes(8)
     Path("a.bag.active").write_bytes(data)
     Path("a.bag").unlink()
-    refused(ingest("a.bag.active"), "a.bag.active has no index", "rosbag reindex")
+    refused(ingest("a.bag.active"), "a.bag.active has no index", "act-data recover")
     refused(ingest("."), "a.bag.active has no index")
     assert listing(here) == ["a.bag.active", "small.yaml"]
 

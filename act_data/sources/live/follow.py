@@ -24,8 +24,7 @@ from act_data.sources.mcap_records import (
     chunk_record,
     records_in,
 )
-from act_data.sources.recording import readable
-from act_data.sources.storage import MAGIC, Channel, damage
+from act_data.sources.storage import MAGIC, Channel, damage, readable
 from act_data.sources.topic_types import TopicTypes
 from act_data.types import RawMessage, TopicInfo
 

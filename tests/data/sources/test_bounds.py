@@ -31,10 +31,11 @@ READ = """
 import json, sys
 from pathlib import Path
 from act_data.errors import DataError
-from act_data.sources import find_recordings, open_recording
+from act_data.sources import Reading, find_recordings, open_recording
 count, error = 0, ""
 try:
-    (recording,) = find_recordings([Path(sys.argv[1])])
+    reading = Reading(recover=sys.argv[3] == "recover")
+    (recording,) = find_recordings([Path(sys.argv[1])], reading)
     with open_recording(recording) as source:
         topics = [t for t in source.topics if not t.startswith("/other")]
         for message in source.messages(topics):
@@ -56,10 +57,10 @@ class Ended:
     peak_mib: int
 
 
-def read(path: Path, at_most: int = 10**9) -> Ended:
+def read(path: Path, at_most: int = 10**9, how: str = "strict") -> Ended:
     """Read a recording in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", READ, str(path), str(at_most)],
+        [sys.executable, "-c", READ, str(path), str(at_most), how],
         capture_output=True,
         text=True,
         check=True,
@@ -227,6 +228,22 @@ def test_large_messages_and_overlapping_chunks_are_read_in_bounded_memory(
     assert read(make(tmp_path / "a")) == Ended(count, "", pytest.approx(0, abs=LIMIT_MIB))
 
 
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (ros1_large_messages, 3),
+        (mcap_compressed_large_messages, 3),
+        (db3_large_messages, 3),
+        (ros1_overlapping, 600),
+    ],
+)
+def test_recovery_reads_them_in_bounded_memory_too(
+    tmp_path: Path, make: Callable[[Path], Path], count: int
+) -> None:
+    ended = read(make(tmp_path / "a"), how="recover")
+    assert (ended.count, ended.error) == (count, "")
+
+
 # --- bombs and claims ---
 
 
@@ -381,6 +398,14 @@ def test_what_claims_too_much_or_inflates_too_far_is_refused_before_it_takes_the
     assert re.search(says, ended.error), ended
     assert path.name in ended.error
     assert ended.count == 0
+
+
+@pytest.mark.parametrize("make", [ros1_bomb, mcap_bomb, mcap_understated_bomb, mcap_large_claim])
+def test_recovery_leaves_them_out_in_bounded_memory(
+    tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
+    ended = read(make(tmp_path / "a"), how="recover")
+    assert (ended.count, ended.error) == (0, "")
 
 
 # --- many small things ---

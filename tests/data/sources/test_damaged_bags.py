@@ -89,7 +89,7 @@ def test_an_older_bag_version_is_named(tmp_path: Path) -> None:
         read(path)
 
 
-def test_an_unindexed_bag_asks_for_reindexing(tmp_path: Path) -> None:
+def test_an_unindexed_bag_points_to_recovery(tmp_path: Path) -> None:
     path = small(tmp_path / "a", "ros1")
     data = bytearray(path.read_bytes())
     at = data.index(b"index_pos=") + len(b"index_pos=")
@@ -97,7 +97,7 @@ def test_an_unindexed_bag_asks_for_reindexing(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(DataError, match="has no index") as caught:
         read(path)
-    assert "rosbag reindex" in caught.value.hint
+    assert "act-data recover" in caught.value.hint
 
 
 @pytest.mark.parametrize("kind", KINDS)

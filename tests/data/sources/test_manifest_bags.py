@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from act_data.errors import DataError
-from act_data.sources import BagSource, find_recordings, open_recording
+from act_data.sources import BagSource, Reading, find_recordings, open_recording
 from act_data.types import RawMessage
 
 
@@ -71,7 +72,45 @@ def test_a_recording_that_cannot_be_read_is_named_with_a_way_out(
     with pytest.raises(DataError, match=says) as caught:
         opened(shared_bags / name)
     assert name in str(caught.value)
-    assert "Record it again" in caught.value.hint
+    assert caught.value.hint
+
+
+def test_what_a_killed_recorder_left_is_recovered_message_by_message(shared_bags: Path) -> None:
+    path = shared_bags / "recorded_ros1" / "aloha_killed.bag.active"
+    (recording,) = find_recordings([path], Reading(recover=True))
+    with open_recording(recording) as source:
+        (account,) = source.recoveries
+        found = list(source.messages(source.topics))
+        assert not account.whole
+        assert account.messages == len(found) == 2569
+        assert (account.lost, account.gaps) == (0, ())
+        assert source.topics["/camera_f/color/image_raw"].count == 74
+        for raw in found:
+            if raw.topic == "/puppet/joint_left":
+                position = source.deserialize(raw).position
+                phase = np.arcsin(position[0])
+                assert np.abs(position).max() <= 1
+                assert np.isfinite(phase)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("foxglove_example.bag", "foxglove_example-lz4.bag", "foxglove_no-messages.bag"),
+        *("cruise_example-unsorted-chunks.bag", "embag_test.bag", "embag_array_test.bag"),
+        *("rosbag2_db3_wbag", "rosbag2_mcap_wbag", "rosbag2_db3_talker", "rosbag2_mcap_talker"),
+        *("rosbag2_db3_convert_b", "rosbag2_mcap_convert_b", "rosbag2_mcap_wrong_rmw"),
+        *("rosbag2_topics_and_services.mcap", "rosbag2_topics_and_services.db3"),
+    ],
+)
+def test_recovery_of_a_whole_recording_gives_exactly_its_messages(
+    shared_bags: Path, name: str
+) -> None:
+    (recording,) = find_recordings([shared_bags / name], Reading(recover=True))
+    with open_recording(recording) as source:
+        assert all(account.whole for account in source.recoveries)
+        found = [(m.topic, m.recv_ns, bytes(m.payload)) for m in source.messages(source.topics)]
+    assert found == [(m.topic, m.recv_ns, bytes(m.payload)) for m in everything(shared_bags / name)]
 
 
 def test_the_compressions_of_one_recording_give_identical_messages(shared_bags: Path) -> None:
