@@ -10,6 +10,7 @@ from rich.text import Text
 
 from . import console, tables
 from .options import Json, MsgPath, Typestore
+from .recover import print_recovery
 
 if TYPE_CHECKING:
     from act_data.inspect import Inspection, Proposal, RecordingCard, TopicCard
@@ -73,9 +74,13 @@ def _print_recording(card: RecordingCard) -> None:
     if card.damage:
         console.out.print(Text(f"  DAMAGED: {card.damage}"), soft_wrap=True)
         console.out.print(Text(f"  way out: {card.way_out}"), soft_wrap=True)
+    for recovery in card.recovery:
+        print_recovery(recovery)
     if card.topics:
         _print_topics(card)
-    for note in (*card.notes, *(note for topic in card.topics for note in topic.notes)):
+    told = {recovery.summary for recovery in card.recovery}
+    own = [note for note in card.notes if note not in told]
+    for note in (*own, *(note for topic in card.topics for note in topic.notes)):
         console.out.print(Text(f"  {note}"), soft_wrap=True)
     for preset in card.presets:
         if not preset.misses:

@@ -8,6 +8,7 @@ One pass over each recording. Memory is bounded by the number of topics, not by 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -55,8 +56,8 @@ def inspect(
 ) -> Inspection:
     """Look into recordings, and propose a robot file that ingests the first one that can be read.
 
-    A damaged recording is no error here: its card says what is wrong, what could be read before
-    the damage, and what to do.
+    A damaged recording is no error here: its card says what is wrong, what a recovery reads of it,
+    and what to do. A robot is proposed for it where no recording is sound.
 
     Args:
         sources: Bags, folders of one recording, or folders of many.
@@ -69,8 +70,9 @@ def inspect(
     """
     looks = [_look(recording, progress) for recording in find_recordings(sources, reading)]
     cards = [card for card, _ in looks]
-    sound = [(card, topics) for card, topics in looks if not card.damage]
-    return Inspection(recordings=tuple(cards), proposal=_proposal(sound) if sound else None)
+    usable = [look for look in looks if not look[0].damage]
+    usable = usable or [look for look in looks if any(t.messages for t in look[0].topics)]
+    return Inspection(recordings=tuple(cards), proposal=_proposal(usable) if usable else None)
 
 
 def check_new(path: Path) -> None:
@@ -98,7 +100,7 @@ def write_robot(found: Inspection, path: Path) -> Inspection:
     proposal = found.proposal
     if proposal is None:
         raise DataError(
-            "no recording can be read to its end, so there is no robot to write",
+            "nothing can be read of any recording, so there is no robot to write",
             hint=found.recordings[0].way_out,
         )
     if not proposal.yaml:
@@ -130,7 +132,23 @@ def _look(
             _read(source, known, progress)
     except DataError as e:
         known |= {"damage": str(e), "way_out": e.hint}
+        topics = _recovered(recording, known, progress) or topics
     return RecordingCard.model_validate(known), topics
+
+
+def _recovered(
+    recording: Recording, known: dict[str, object], progress: Progress
+) -> Mapping[str, TopicInfo]:
+    """The topics of what a recovery reads; fills in what was found. Empty when it reads nothing."""
+    recovering = replace(recording, reading=replace(recording.reading, recover=True))
+    try:
+        with open_recording(recovering) as source:
+            known["presets"] = _presets(source.topics)
+            _read(source, known, progress)
+            known["recovery"] = source.recoveries
+            return source.topics
+    except DataError:  # an empty file, or one of another kind: the damage says so
+        return {}
 
 
 def _read(source: BagSource, known: dict[str, object], progress: Progress) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from act_data.records import Record
+from act_data.records import FileRecovery, Record
 
 
 class ClockDomain(StrEnum):
@@ -150,8 +150,10 @@ class RecordingCard(Record):
 
     Attributes:
         compression: What its chunks are compressed with, in what was read.
-        damage: Why it could not be read to its end; "" for a sound one.
+        damage: Why it could not be read to its end; "" for a sound one. The topics are then those
+            of what a recovery reads, where it reads anything.
         way_out: What to do about the damage.
+        recovery: What a recovery reads of each file of a damaged recording, and what is lost.
         presets: Empty when the topics could not be read.
         notes: What is odd about it as a whole.
     """
@@ -167,6 +169,7 @@ class RecordingCard(Record):
     presets: tuple[PresetFit, ...] = ()
     damage: str = ""
     way_out: str = ""
+    recovery: tuple[FileRecovery, ...] = ()
     notes: tuple[str, ...] = ()
 
 

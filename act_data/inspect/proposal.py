@@ -40,6 +40,8 @@ def propose(card: RecordingCard, in_every: Callable[[TopicCard], bool]) -> Propo
         f"Proposed by `act-data inspect` from {card.name} ({card.duration_s:.1f} s). Every guess "
         "is explained above the line that it made. Read them, and rename what has a better name.",
     ]
+    if card.damage:
+        head.append("The recording is damaged: ingest it with --recover.")
     if fits:
         head.append(
             f"The preset {fits[0]!r} fits this recording, too: `act-data robots {fits[0]}`."

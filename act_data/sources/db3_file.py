@@ -65,11 +65,10 @@ class Db3File:
             )
             try:
                 self.channels: Sequence[Channel] = self._read_topics()
-                ((first, last),) = self._rows("SELECT min(timestamp), max(timestamp) FROM messages")
+                self.span_ns = self._span()
             except BaseException:
                 self._database.close()
                 raise
-        self.span_ns = None if first is None else (int(first), int(last))
 
     def messages(self, topics: Collection[str]) -> Iterator[Item]:
         """The messages of `topics` ordered by (recv_ns, topic), equal ones in file order.
@@ -89,6 +88,8 @@ class Db3File:
         with damage(self.path, "db3", apsw.Error):
             for row, topic_id, recv_ns, size in self._rows(query):
                 channel = channels[topic_id]
+                if not isinstance(recv_ns, int):
+                    raise ValueError(f"message {row} of {channel.topic!r} has time {recv_ns!r}")
                 if size > MAX_MESSAGE_BYTES:
                     raise ValueError(
                         f"message {row} of {channel.topic!r} has {size} bytes, more than "
@@ -106,6 +107,14 @@ class Db3File:
     def close(self) -> None:
         """Release the file."""
         self._database.close()
+
+    def _span(self) -> tuple[int, int] | None:
+        """Of all times that are any: SQLite lets texts lie in the column, too."""
+        ((first, last),) = self._rows(
+            "SELECT min(timestamp), max(timestamp) FROM messages "
+            "WHERE typeof(timestamp) = 'integer'"
+        )
+        return None if first is None else (int(first), int(last))
 
     def _payload(self, row: int, size: int) -> bytes:
         with damage(self.path, "db3", apsw.Error):

@@ -65,10 +65,26 @@ def test_a_damaged_recording_gets_a_page_and_exit_code_3(tmp_path: Path, kind: K
     assert as_json.code == 3
     (card,) = Inspection.model_validate(json.loads(as_json.out)).recordings
     assert str(file) in card.damage
-    assert card.way_out
+    assert "--recover" in card.way_out
+    (recovery,) = card.recovery
+    assert not recovery.whole
+    assert 0 < recovery.messages == sum(topic.messages for topic in card.topics) < 390
 
 
-def test_a_damage_in_the_middle_leaves_what_was_read_before_it(tmp_path: Path) -> None:
+def test_what_is_left_of_a_cut_recording_is_ingested_as_the_page_says(tmp_path: Path) -> None:
+    path = bag(tmp_path, "cut", SINGLE_ARM, "mcap") / "cut.mcap"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    robot = tmp_path / "robot.yaml"
+    assert run("act-data", "inspect", path, "--write", robot).code == 3
+    assert "# The recording is damaged: ingest it with --recover." in robot.read_text()
+    ended = run(
+        "act-data", "ingest", path, "--out", tmp_path / "d.zarr", "--robot", robot, "--recover"
+    )
+    assert ended.code == 3, ended.err
+    assert "1 new of 1 episodes" in ended.out
+
+
+def test_what_lies_before_and_behind_a_damage_is_on_the_page(tmp_path: Path) -> None:
     large = [
         ("/big/image_raw", IMAGE, t, {"header": t, **picture(0, 240, 320)}) for t, _ in every(9)
     ]
@@ -81,9 +97,8 @@ def test_a_damage_in_the_middle_leaves_what_was_read_before_it(tmp_path: Path) -
     (card,) = Inspection.model_validate(json.loads(ended.out)).recordings
     assert ended.code == 3
     assert card.damage
-    read, promised = (sum(getattr(t, n) for t in card.topics) for n in ("messages", "promised"))
-    assert promised == 417
-    assert 100 < read < 417
+    assert sum(topic.messages for topic in card.topics) == card.recovery[0].messages
+    assert 100 < card.recovery[0].messages < 417
     assert [fit.name for fit in card.presets]
 
 

@@ -14,7 +14,7 @@ from mcap.writer import CompressionType, IndexType, Writer
 
 from act_data.errors import DataError
 from act_data.inspect import inspect
-from act_data.sources import find_recordings, open_recording
+from act_data.sources import Reading, find_recordings, open_recording
 from act_data.sources.rosbag_metadata import read_promise
 from act_data.types import NS_PER_MS
 from tests.bags import (
@@ -97,16 +97,25 @@ def look(data: bytes) -> None:
     """`act-data inspect` of a changed file: a damage is on its card, not an error."""
     if not data:
         return
-    kinds: Sequence[tuple[str, Sequence[bytes], Callable[[bytes], list[Place]]]] = (
-        ("bag", ros1_bags(), ros1_places),
-        ("mcap", mcap_files(), mcap_places),
-        ("db3", db3_files(), db3_places),
-    )
-    suffix, seeds, places = kinds[data[0] % len(kinds)]
+    suffix, seeds, places = _kinds()[data[0] % len(_kinds())]
     path = _file(suffix)
     path.write_bytes(_programmed(seeds, places, data[1:]))
     found = inspect([path])
     assert type(found).model_validate_json(found.model_dump_json()) == found
+
+
+def recover(data: bytes) -> None:
+    """A changed file, read for what is left of it: an account, whatever its state."""
+    if not data:
+        return
+    suffix, seeds, places = _kinds()[data[0] % len(_kinds())]
+    path = _file(suffix)
+    path.write_bytes(_programmed(seeds, places, data[1:]))
+    for recording in find_recordings([path], Reading(recover=True)):
+        with open_recording(recording) as source:
+            read = sum(1 for _ in islice(source.messages(source.topics), _MESSAGES))
+            (account,) = source.recoveries
+            assert read == _MESSAGES or read == account.messages
 
 
 def metadata(data: bytes) -> None:
@@ -114,6 +123,14 @@ def metadata(data: bytes) -> None:
     path = folder() / "metadata.yaml"
     path.write_bytes(data)
     read_promise(path)
+
+
+def _kinds() -> Sequence[tuple[str, Sequence[bytes], Callable[[bytes], list[Place]]]]:
+    return (
+        ("bag", ros1_bags(), ros1_places),
+        ("mcap", mcap_files(), mcap_places),
+        ("db3", db3_files(), db3_places),
+    )
 
 
 def _programmed(

@@ -35,6 +35,11 @@ TARGETS: Mapping[str, Target] = {
         lambda: [bytes([n]) + p for n in range(3) for p in recordings.programs(1)],
         60,
     ),
+    "recover": Target(
+        recordings.recover,
+        lambda: [bytes([n]) + p for n in range(3) for p in recordings.programs(1)],
+        60,
+    ),
     "payload": Target(messages.payload, messages.payloads, 3000),
     "look": Target(messages.look, messages.looks, 1000),
     "definition": Target(messages.definition, messages.definitions, 800),

@@ -117,6 +117,20 @@ def test_the_splits_of_a_recording_are_looked_at_as_one(shared_bags: Path, tmp_p
     assert [e.length for e in ingested(splits, tmp_path).episodes] == [179]
 
 
+def test_a_killed_recording_is_ingested_with_recover_by_the_robot_proposed_for_it(
+    shared_bags: Path, tmp_path: Path
+) -> None:
+    killed = shared_bags / "recorded_ros1" / "aloha_killed.bag.active"
+    robot = tmp_path / "robot.yaml"
+    found = write_robot(inspect([killed]), robot)
+    assert "ingest it with --recover" in robot.read_text()
+    (card,) = found.recordings
+    assert "has no index" in card.damage
+    assert sum(topic.messages for topic in card.topics) == card.recovery[0].messages == 2569
+    report = ingest([killed], tmp_path / "ds.zarr", IngestSettings(robot=str(robot), recover=True))
+    assert [e.steps for e in report.episodes] == [60]
+
+
 @pytest.mark.parametrize("form", ["db3", "mcap"])
 @pytest.mark.parametrize(
     ("name", "why"),

@@ -244,6 +244,19 @@ def test_damaged_zstd_data_are_an_error_as_others_are(data: bytes) -> None:
         inflate_zstd(data, 1000)
 
 
+@pytest.mark.parametrize("time", [None, "soon", b"\xff"], ids=["none", "text", "bytes"])
+def test_a_time_that_is_no_number_is_a_damage(tmp_path: Path, time: object) -> None:
+    path = small(tmp_path / "a", "db3")
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("PRAGMA writable_schema=ON")
+        database.execute("UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '')")
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE messages SET timestamp = ? WHERE id = 3", (time,))
+    with pytest.raises(DataError, match=r"message 3 of '/joints' has time") as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+
+
 @pytest.mark.parametrize("column", ["name", "type"])
 def test_a_topic_without_a_name_is_a_damage(tmp_path: Path, column: str) -> None:
     path = small(tmp_path / "a", "db3")
