@@ -1,6 +1,6 @@
 """Arrivals into an MCAP file that a kill at any moment leaves readable up to the last second.
 
-A chunk is closed after 4 MiB or half a second and goes to the kernel at once, as one write of
+A chunk is closed after 1 MiB or half a second and goes to the kernel at once, as one write of
 whole records; a thread of its own forces the file onto the disk every second, so that power may
 fail too. Nothing is compressed: what makes a recording large is the noise of its pictures, which
 no lossless compressor takes away (see benchmarks/README.md).
@@ -27,7 +27,7 @@ from act_data.sources.storage import Channel
 ACTIVE = ".active"  # what the name of a file ends with while it is written
 METADATA = "act-recording"
 
-CHUNK_BYTES = 4 * 2**20
+CHUNK_BYTES = 2**20
 CHUNK_S = 0.5
 SYNC_S = 1.0
 
