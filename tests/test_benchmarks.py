@@ -74,6 +74,22 @@ def test_the_live_benchmark_accounts_for_every_message_that_was_published() -> N
             assert 0 < of["p50_ms"] <= of["p99_ms"] <= of["max_ms"]
 
 
+def test_the_loader_benchmark_reads_and_writes_the_same_pictures_in_every_way() -> None:
+    said = json.loads(run(ROOT / "benchmarks" / "loader.py", "--quick", "--json"))
+    rows = {(row["kind"], row["name"]): row for row in said["rows"]}
+    assert all(row["cpu_ms"] > 0 and row["wall_ms"] > 0 for row in rows.values())
+    assert {"raw pread", "decode floor", "ours", "zarr-python", "ALOHA HDF5"} <= {
+        name for kind, name in rows if kind == "read"
+    }
+    assert {"ours, threads", "ours, DataLoader", "ALOHA HDF5"} <= {
+        name for kind, name in rows if kind == "loader"
+    }
+    sizes = {name: row["bytes"] for (kind, name), row in rows.items() if kind == "write"}
+    # A shard is the files it keeps, a checksum of 4 bytes for each, and an index of 8 kB.
+    assert sizes["plain file"] + 4 < sizes["kept"] < sizes["plain file"] + 100
+    assert sizes["jpeg"] < sizes["blosc"] < sizes["zstd"] < 640 * 480 * 3 < sizes["raw"]
+
+
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda path: path.stem)
 def test_the_readme_of_the_benchmarks_shows_each_of_them(benchmark: Path) -> None:
     assert f"python benchmarks/{benchmark.name}" in README.read_text()

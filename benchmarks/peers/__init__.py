@@ -6,13 +6,12 @@ other. An environment is made once, by pip, in the user's cache folder, and kept
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-from platformdirs import user_cache_path
 
 NEWER = ("python3.12", "python3.13", "python3.14")
 
@@ -25,7 +24,8 @@ def python_with(name: str, packages: Sequence[str], pythons: Sequence[str] = ())
     Args:
         pythons: Which Pythons will do, by the names of their programs; this one, without any.
     """
-    folder = user_cache_path("act-toolkit") / "peers" / name
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "act-toolkit" / "peers" / name
     python, complete = folder / "bin" / "python", folder / "complete"
     wanted = "\n".join(packages)
     if complete.is_file() and complete.read_text() == wanted:
