@@ -182,21 +182,21 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
     cpu = {(row["kind"], row["name"]): float(row["cpu_ms"]) for row in rows}
     per_s = {row["name"]: float(row["per_s"]) for row in rows if row["kind"] == "write"}
     ours = cpu["read", "ours"]
-    loaded = cpu["loader", "ours, DataLoader"]
     found = {
         f"ours <= {MAX_FLOOR_RATIO} x decode floor":
             ours <= MAX_FLOOR_RATIO * cpu["read", "decode floor"],
         f"ours <= {MAX_ZARR_RATIO} x zarr-python":
             ours <= MAX_ZARR_RATIO * cpu["read", "zarr-python"],
-        f"ours, DataLoader <= {MAX_PEER_RATIO} x ALOHA HDF5":
-            loaded <= MAX_PEER_RATIO * cpu["loader", "ALOHA HDF5"],
         f"kept >= {MIN_KEPT_PER_S} pictures/s, or {MIN_PLAIN_SHARE} x plain file":
             per_s["kept"] >= min(MIN_KEPT_PER_S, MIN_PLAIN_SHARE * per_s["plain file"]),
     }  # fmt: skip
-    if ("loader", "LeRobot") in cpu:
-        found[f"ours, DataLoader <= {MAX_PEER_RATIO} x LeRobot"] = (
-            loaded <= MAX_PEER_RATIO * cpu["loader", "LeRobot"]
-        )
+    for how in ("threads", "DataLoader"):
+        for peer in ("ALOHA HDF5", "ALOHA HDF5 uint8", "LeRobot", "LeRobot uint8"):
+            if ("loader", peer) in cpu:
+                mine = f"ours, {how}{' uint8' * peer.endswith('uint8')}"
+                found[f"{mine} <= {MAX_PEER_RATIO} x {peer}"] = (
+                    cpu["loader", mine] <= MAX_PEER_RATIO * cpu["loader", peer]
+                )
     return found
 
 
