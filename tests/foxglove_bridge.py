@@ -64,6 +64,10 @@ class FoxgloveBridge:
         self._process.stdin.flush()
         assert self._line() == "done"
 
+    def signal(self, number: int) -> None:
+        """Send the process a signal, SIGSTOP for example."""
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         """As a power cut would."""
         self._process.kill()
@@ -100,9 +104,9 @@ def _channel(topic: str, type_: str, encoding: Encoding) -> Any:
 def _bridge(encoding: Encoding, port: int) -> None:
     import foxglove
 
-    server = foxglove.start_server(name="the robot", port=port)
     types = {topic: type_ for topic, type_, _, _ in way()}
     channels = {topic: _channel(topic, type_, encoding) for topic, type_ in types.items()}
+    server = foxglove.start_server(name="the robot", port=port)  # a client may be waiting for it
     sys.stdout.write(f"{server.port}\n")
     sys.stdout.flush()
     for line in sys.stdin:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from act_data.sources import find_recordings, open_recording
+from tests.ros2_graph import needs_ros2
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
@@ -88,6 +89,20 @@ def test_the_loader_benchmark_reads_and_writes_the_same_pictures_in_every_way() 
     # A shard is the files it keeps, a checksum of 4 bytes for each, and an index of 8 kB.
     assert sizes["plain file"] + 4 < sizes["kept"] < sizes["plain file"] + 100
     assert sizes["jpeg"] < sizes["blosc"] < sizes["zstd"] < 640 * 480 * 3 < sizes["raw"]
+
+
+def test_the_live_ros2_benchmark_accounts_for_every_message_of_every_subscriber() -> None:
+    needs_ros2()
+    said = json.loads(run(ROOT / "benchmarks" / "live_ros2.py", "--quick", "--json"))
+    assert [row["name"] for row in said["rows"]] == ["ours", "rclpy", "events", "foxglove"]
+    for row in said["rows"]:
+        assert row["cpu_s"] > 0
+        for kind, rate in (("images", 90), ("joints", 800), ("odometry", 50)):
+            found = row[kind]
+            assert abs(found["published"] - 2 * rate) <= 4
+            assert found["received"] - found["twice"] + found["missing"] == found["published"]
+            assert found["received"] > 0
+            assert found["counted"] <= found["missing"]
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda path: path.stem)

@@ -5,7 +5,6 @@ For robots whose ROS this Python cannot load, and for any other machine that rea
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from threading import Condition, Event, Thread
@@ -25,6 +24,7 @@ from act_data.sources.live.foxglove_messages import (
     subscribe_text,
 )
 from act_data.sources.live.inbox import Inbox
+from act_data.sources.live.notes import Notes
 from act_data.sources.storage import Channel
 from act_data.types import TopicInfo
 
@@ -41,10 +41,9 @@ MAX_BYTES = 64 * 2**20  # of one message; a raw 4K picture has 25 MB
 _PROTOCOLS = ("foxglove.sdk.v1", "foxglove.websocket.v1")
 _QUEUE = 4  # messages that may wait between socket and thread
 _MAX_CHANNELS = 10_000
-_MAX_NOTES = 1000
 
 _OPEN_S = 5.0  # for the connection, and again for the list of topics
-_PING_S = 5.0  # a robot that lost its power answers no more, and says nothing
+_PING_S = 5.0  # of silence: a robot that lost its power says nothing
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 10.0
 
 
@@ -90,7 +89,7 @@ class FoxgloveBackend:
         self._known: dict[str, Channel] = {}
         self._refused: dict[str, DataError] = {}
         self._inbox: Inbox | None = None
-        self._notes: deque[str] = deque(maxlen=_MAX_NOTES)
+        self._notes = Notes()
 
     @property
     def name(self) -> str:
@@ -135,8 +134,7 @@ class FoxgloveBackend:
 
     def notes(self) -> tuple[str, ...]:
         """What happened to the connection, and what the bridge warned of."""
-        with self._changed:
-            return tuple(self._notes)
+        return self._notes.sentences()
 
     def close(self) -> None:
         """Hang up. Every thread has ended when this returns; a second call does nothing."""
@@ -178,8 +176,7 @@ class FoxgloveBackend:
                     proxy=None,
                     open_timeout=_OPEN_S,
                     close_timeout=1.0,
-                    ping_interval=_PING_S,
-                    ping_timeout=_PING_S,
+                    ping_interval=None,  # its thread would outlive `close`
                     max_size=MAX_BYTES,
                     max_queue=_QUEUE,
                 ) as connection:
@@ -199,9 +196,15 @@ class FoxgloveBackend:
             pause_s = min(2 * pause_s, _LAST_RETRY_S)
 
     def _hear(self, connection: ClientConnection) -> None:
+        pong: Event | None = None
         while not self._stop.is_set():
             try:
-                frame = connection.recv()
+                frame = connection.recv(timeout=_PING_S)
+            except TimeoutError:
+                if pong is not None and not pong.is_set():
+                    raise TimeoutError("it does not answer any more") from None
+                pong = connection.ping()
+                continue
             except ConnectionClosedOK:
                 return
             if isinstance(frame, str):
@@ -216,9 +219,9 @@ class FoxgloveBackend:
         with self._changed:
             match said:
                 case ServerInfo(name):
-                    self._notes.append(f"connected to {name or 'a bridge without a name'!r}")
+                    self._notes.add(f"connected to {name or 'a bridge without a name'!r}")
                 case Status(level, message) if level > 0:
-                    self._notes.append(f"the bridge says: {message}")
+                    self._notes.add(f"the bridge says: {message}")
                 case Advertise(channels):
                     if len(self._offers) + len(channels) > _MAX_CHANNELS:
                         raise ValueError(f"it offers more than {_MAX_CHANNELS} channels")
@@ -230,7 +233,7 @@ class FoxgloveBackend:
                     for id_ in ids:
                         gone = self._offers.pop(id_, None)
                         if gone is not None and gone.topic in self._wanted:
-                            self._notes.append(f"{gone.topic}: no more offered")
+                            self._notes.add(f"{gone.topic}: no more offered")
 
     def _take_up(self, offers: Collection[Advertised]) -> None:
         """Subscribe to what is wanted of `offers`; holds the lock."""
@@ -242,11 +245,11 @@ class FoxgloveBackend:
                 known = _agreed(offer, self._known.get(offer.topic))
             except DataError as e:
                 self._refused[offer.topic] = e
-                self._notes.append(str(e))
+                self._notes.add(str(e))
                 continue
             number = self._wanted.index(offer.topic)
             self._known.setdefault(offer.topic, replace(known, id=number))
-            self._notes.append(f"{offer.topic}: subscribed")
+            self._notes.add(f"{offer.topic}: subscribed")
             asked[self._next_number] = offer.id
             self._subscribed[self._next_number] = offer.topic
             self._next_number += 1
@@ -263,7 +266,7 @@ class FoxgloveBackend:
             if first:
                 self._failure, self._thread = why, None
             elif not self._stop.is_set():
-                self._notes.append(f"the connection was lost: {why}")
+                self._notes.add(f"the connection was lost: {why}")
             self._changed.notify_all()
             return first
 

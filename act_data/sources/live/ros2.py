@@ -9,15 +9,15 @@ import os
 import platform
 import re
 import time
-from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 from typing import Any
 
 from act_data.errors import DataError, InputError, NotFoundError
 from act_data.sources.live.fastdds import wide_sockets
 from act_data.sources.live.inbox import Inbox
+from act_data.sources.live.notes import Notes
 from act_data.sources.live.ros2_topic import Asked, HeardTopic, agreed_type, node_name
 from act_data.sources.live.ros2_types import installed_definition, message_class
 from act_data.sources.storage import Channel
@@ -45,7 +45,6 @@ _LARGE = ("Image", "CompressedImage", "PointCloud2")
 _WAIT_NS = 100_000_000  # how soon `close` is noticed when nothing comes
 _LOOK_S = 0.25  # how soon a new publisher is noticed
 _DISCOVERY_S = 2.0  # how long participants take to hear of each other
-_MAX_NOTES = 1000
 _MAX_DOMAIN = 232  # the ports of higher ones do not exist; Fast DDS exits the process
 
 _TOPIC = re.compile(r"(/[A-Za-z_]\w*)+", re.ASCII)
@@ -101,8 +100,9 @@ class Ros2Backend:
             ) from e
         self._discovered = time.monotonic() + _DISCOVERY_S
         self._heard: dict[str, HeardTopic] = {}
-        self._notes = deque([advice] if advice else [], maxlen=_MAX_NOTES)
-        self._lock = Lock()
+        self._notes = Notes()
+        if advice:
+            self._notes.add(advice)
         self._stop = Event()
         self._thread: Thread | None = None
 
@@ -170,10 +170,8 @@ class Ros2Backend:
 
     def notes(self) -> tuple[str, ...]:
         """What happened to the connections, and what was lost on the way."""
-        with self._lock:
-            told = tuple(self._notes)
         lost = (f"{t}: at least {n} messages were lost on the way" for t, n in self.missing.items())
-        return (*told, *lost)
+        return (*self._notes.sentences(), *lost)
 
     def close(self) -> None:
         """Leave the graph. Every thread has ended when this returns; a second call does nothing."""
@@ -208,7 +206,7 @@ class Ros2Backend:
                 for heard in ready:
                     heard.take(waiting, inbox)
         except RuntimeError as e:  # RCLError is one
-            self._note(f"listening ended: {_line(e)}")
+            self._notes.add(f"listening ended: {_line(e)}")
             inbox.close()
 
     def _look(self, heard: HeardTopic) -> None:
@@ -218,9 +216,9 @@ class Ros2Backend:
         before, heard.publishers = heard.publishers, who
         for gid, name in who.items():
             if name != before.get(gid):  # a node's name may come after its publisher, or never
-                self._note(f"{heard.topic}: published by {name or 'a node'}")
+                self._notes.add(f"{heard.topic}: published by {name or 'a node'}")
         for gid in before.keys() - who.keys():
-            self._note(f"{heard.topic}: {before[gid] or 'a node'} publishes no more")
+            self._notes.add(f"{heard.topic}: {before[gid] or 'a node'} publishes no more")
         same = who.keys() == before.keys()
         heard.settle(one_publisher=same and len(who) == 1)
         if same or not publishers:
@@ -230,7 +228,7 @@ class Ros2Backend:
             class_ = message_class(heard.topic, type_)
         except DataError as e:
             heard.refused = e
-            self._note(str(e))
+            self._notes.add(str(e))
             return
         heard.refused = None
         offer = _offer(publishers)
@@ -241,9 +239,9 @@ class Ros2Backend:
     def _subscribe(self, heard: HeardTopic, type_: str, class_: Any, asked: Asked) -> None:
         if heard.subscription is not None:
             self._node.destroy_subscription(heard.subscription)
-            self._note(f"{heard.topic}: subscribed anew, {asked}; what came meanwhile is lost")
+            self._notes.add(f"{heard.topic}: subscribed anew, {asked}; what came meanwhile is lost")
         else:
-            self._note(f"{heard.topic}: subscribed, {asked}")
+            self._notes.add(f"{heard.topic}: subscribed, {asked}")
         heard.subscription = self._node.create_subscription(
             class_,
             heard.topic,
@@ -278,10 +276,6 @@ class Ros2Backend:
 
     def _publishers(self, topic: str) -> list[TopicEndpointInfo]:
         return list(self._node.get_publishers_info_by_topic(topic))
-
-    def _note(self, sentence: str) -> None:
-        with self._lock:
-            self._notes.append(sentence)
 
 
 def _domain(asked: int | None) -> int:
