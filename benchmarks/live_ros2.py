@@ -112,7 +112,7 @@ def measured(name: str, seconds: float, qos: Sequence[str]) -> Row:
             started("publish.py", node, str(seconds), *qos, json.dumps(topics))
             for node, topics in (("cameras", CAMERAS), ("states", STATES))
         ]
-    hearing = started("hear.py", how, json.dumps(TOPICS))
+    hearing = started("hear.py", how, qos[1], json.dumps(TOPICS))
     for process in (hearing, *publishers):
         line(process)
     for publisher in publishers:

@@ -1,9 +1,10 @@
 """One subscriber of the benchmark, in a process of its own.
 
-    python hear.py ours|rclpy|events|ws://HOST:PORT '{"/arm": ["JointState", 200]}'
+    python hear.py ours|rclpy|events|ws://HOST:PORT reliable|best_effort '{"/arm": ["Image", 30]}'
 
-Says "ready", hears until stdin is closed, and prints one JSON object: seconds of CPU of the process
-since then, what it counted as missing itself, and of each message number and latency in us.
+rclpy is told the reliability that the publishers offer; ours finds it out. Says "ready", hears
+until stdin is closed, and prints one JSON object: seconds of CPU of the process since then, what
+it counted as missing itself, and of each message number and latency in us.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ RCLPY_DEPTH = 10  # what people write, and what ROS's own tutorials do
 
 
 def main() -> None:
-    how, topics = sys.argv[1], json.loads(sys.argv[2])
+    how, reliability, topics = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     SAMPLES.update({topic: [] for topic in topics})
     over = Event()
 
@@ -39,7 +40,7 @@ def main() -> None:
     Thread(target=wait_for_the_end, daemon=True).start()
     backend = None
     if how in ("rclpy", "events"):
-        spin = rclpy_node(how, topics)
+        spin = rclpy_node(how, reliability, topics)
     else:
         backend = listening(how, topics)
         spin = over.wait
@@ -83,13 +84,13 @@ def note(topic: str, recv_ns: int, payload: bytes | memoryview) -> None:
     SAMPLES[topic].append((int(number), (recv_ns - sec * 10**9 - nsec) // 1000))
 
 
-def rclpy_node(how: str, topics: dict[str, Any]) -> Callable[[float], object]:
+def rclpy_node(how: str, reliability: str, topics: dict[str, Any]) -> Callable[[float], object]:
     """rclpy as people use it; `events`: raw messages on its EventsExecutor, our QoS."""
     import rclpy
     from nav_msgs.msg import Odometry
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.experimental import EventsExecutor
-    from rclpy.qos import QoSProfile
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import Image, JointState
 
     types = {"Image": Image, "JointState": JointState, "Odometry": Odometry}
@@ -108,13 +109,10 @@ def rclpy_node(how: str, topics: dict[str, Any]) -> Callable[[float], object]:
     rclpy.init(args=[])
     node = rclpy.create_node("hear")
     for topic, (kind, _) in topics.items():
-        if how == "events":
-            depth = 150 if kind == "Image" else 2000
-            node.create_subscription(
-                types[kind], topic, raw(topic), QoSProfile(depth=depth), raw=True
-            )
-        else:
-            node.create_subscription(types[kind], topic, decoded(topic), RCLPY_DEPTH)
+        depth = (150 if kind == "Image" else 2000) if how == "events" else RCLPY_DEPTH
+        qos = QoSProfile(depth=depth, reliability=ReliabilityPolicy[reliability.upper()])
+        callback = raw(topic) if how == "events" else decoded(topic)
+        node.create_subscription(types[kind], topic, callback, qos, raw=how == "events")
     executor = EventsExecutor() if how == "events" else SingleThreadedExecutor()
     executor.add_node(node)
     return lambda seconds: executor.spin_once(seconds)

@@ -23,6 +23,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, JointState
 
 WIDTH, HEIGHT = 640, 480
+PATIENCE_S = 30.0
 LINGER_S = 2.0  # for what a reliable subscriber still asks for
 
 
@@ -34,7 +35,10 @@ def main() -> None:
     qos = QoSProfile(depth=int(depth), reliability=ReliabilityPolicy[reliability.upper()])
     messages = {topic: message(kind) for topic, (kind, _) in topics.items()}
     publishers = {t: node.create_publisher(type(m), t, qos) for t, m in messages.items()}
+    give_up = time.monotonic() + PATIENCE_S
     while not all(p.get_subscription_count() for p in publishers.values()):
+        if time.monotonic() > give_up:
+            sys.exit(f"{node_name}: nobody listens to all topics")
         time.sleep(0.05)
     time.sleep(0.5)  # the other side needs to have heard of this one, too
     print("subscribed", flush=True)

@@ -26,6 +26,7 @@ TYPES = {
     "JointState": "sensor_msgs/msg/JointState",
     "Odometry": "nav_msgs/msg/Odometry",
 }
+PATIENCE_S = 30.0
 WIDTH, HEIGHT = 640, 480
 STAMP = struct.Struct("<iI")  # at 4, behind the encapsulation; the number's digits are at 16
 
@@ -42,7 +43,10 @@ def main() -> None:
         built = message(store, TYPES[kind], values(kind))
         payloads[topic] = bytearray(store.serialize_cdr(built, TYPES[kind]))
     print(server.port, flush=True)
+    give_up = time.monotonic() + PATIENCE_S
     while not all(channel.has_sinks() for channel in channels.values()):
+        if time.monotonic() > give_up:
+            sys.exit("nobody listens to all topics")
         time.sleep(0.05)
     print("subscribed", flush=True)
     sys.stdin.readline()
