@@ -139,13 +139,13 @@ class OpenFile:
             if size is None:
                 raise FileNotFoundError(ENOENT, os.strerror(ENOENT), f"{root}/{key}")
             self.size = size
-            self.read: Callable[[int, int], bytes] = partial(files.read, key)
+            self._fetch: Callable[[int, int], bytes] = partial(files.read, key)
         else:
             self._fd, self.size = open_regular(root, key)
-            self.read = self._pread
 
-    def _pread(self, start: int, size: int) -> bytes:
-        return os.pread(self._fd, size, start)
+    def read(self, start: int, size: int) -> bytes:
+        """`size` bytes from `start`, fewer at the end."""
+        return os.pread(self._fd, size, start) if self._fd >= 0 else self._fetch(start, size)
 
     def __del__(self) -> None:
         # Not by whoever opened it: another thread may still be reading.

@@ -13,7 +13,7 @@ from pathlib import Path
 from act_data.errors import ActError, StoreError
 from act_data.records import Depth, EpisodeEntry, Feature, Problem, VersionRecord
 from act_data.store import layout
-from act_data.store.files import exists, read_whole
+from act_data.store.files import names_in, read_whole
 from act_data.store.hashing import content_hash
 from act_data.store.remote import is_remote
 from act_data.store.zarr_episode_check import EpisodeCheck
@@ -72,7 +72,9 @@ class _Check:
     def _payloads(self) -> Iterator[str]:
         number = self._version.number
         carried = {"zarr.json": "act", layout.version_key(number): "act_version"}
-        if exists(self._root, layout.stats_key(number)):
+        stats_folder, _, _ = layout.stats_key(number).rpartition("/")
+        version_folder, _, name = stats_folder.rpartition("/")
+        if name in names_in(self._root, version_folder):
             carried[layout.stats_key(number)] = "act_stats"
         carried |= {layout.episode_key(e.uid): "act_episode" for e in self._version.episodes}
         for key, name in carried.items():
