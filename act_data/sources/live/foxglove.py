@@ -5,6 +5,7 @@ For robots whose ROS this Python cannot load, and for any other machine that rea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from threading import Condition, Event, Thread
@@ -46,6 +47,10 @@ _OPEN_S = 5.0  # for the connection, and again for the list of topics
 _PING_S = 5.0  # of silence: a robot that lost its power says nothing
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 10.0
 
+# A server may offer a channel a moment before it accepts a subscription of it (foxglove-sdk 0.30).
+_TOO_EARLY = re.compile(r"Unknown channel ID: (\d{1,19})")
+_ASK_AGAIN_S, _ASKED_AT_MOST = 0.05, 20
+
 
 class FoxgloveBackend:
     """A `LiveBackend` over what one foxglove server offers.
@@ -84,6 +89,7 @@ class FoxgloveBackend:
         self._listed = False
         self._offers: dict[int, Advertised] = {}
         self._subscribed: dict[int, str] = {}  # topic by number of the subscription
+        self._asked: dict[int, int] = {}  # again, by id of the channel
         self._next_number = 0
         self._wanted: tuple[str, ...] = ()
         self._known: dict[str, Channel] = {}
@@ -208,7 +214,11 @@ class FoxgloveBackend:
             except ConnectionClosedOK:
                 return
             if isinstance(frame, str):
-                self._heed(parse_text(frame))
+                said = parse_text(frame)
+                if isinstance(said, Status) and (early := _TOO_EARLY.fullmatch(said.message)):
+                    self._ask_again(int(early[1]), said)
+                else:
+                    self._heed(said)
             elif (data := parse_data(frame)) is not None:
                 number, payload = data
                 topic = self._subscribed.get(number)
@@ -234,6 +244,18 @@ class FoxgloveBackend:
                         gone = self._offers.pop(id_, None)
                         if gone is not None and gone.topic in self._wanted:
                             self._notes.add(f"{gone.topic}: no more offered")
+
+    def _ask_again(self, id_: int, said: Status) -> None:
+        """Subscribe once more to what is offered and what the server does not know yet."""
+        self._stop.wait(_ASK_AGAIN_S)
+        with self._changed:
+            offer = self._offers.get(id_)
+            asked = self._asked.get(id_, 0)
+            if offer is None or asked >= _ASKED_AT_MOST:
+                self._notes.add(f"the bridge says: {said.message}")
+                return
+            self._asked[id_] = asked + 1
+            self._take_up([offer])
 
     def _take_up(self, offers: Collection[Advertised]) -> None:
         """Subscribe to what is wanted of `offers`; holds the lock."""
@@ -262,6 +284,7 @@ class FoxgloveBackend:
             first = not self._listed and self._inbox is None
             self._connection = None
             self._offers.clear()
+            self._asked.clear()
             self._subscribed = {}
             if first:
                 self._failure, self._thread = why, None

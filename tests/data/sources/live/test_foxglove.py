@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -253,6 +254,35 @@ def test_a_server_that_breaks_off_is_tried_again_with_longer_pauses(
         eventually(lambda: len(visits) == 4)
     pauses = [b - a for a, b in pairwise(visits)]
     assert all(pause > due for pause, due in zip(pauses, (0.1, 0.2, 0.4), strict=True))
+
+
+@pytest.mark.parametrize("refusals", [2, 100])
+def test_a_channel_that_is_offered_too_early_is_asked_for_again_but_not_forever(
+    refusals: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foxglove_module, "_ASK_AGAIN_S", 0.01)
+    asked: list[int] = []
+    too_early = json.dumps({"op": "status", "level": 2, "message": "Unknown channel ID: 1"})
+
+    def behave(connection: ServerConnection) -> None:
+        connection.send(advertisement())
+        while True:
+            order = json.loads(connection.recv(timeout=10))
+            asked.append(order["subscriptions"][0]["id"])
+            if len(asked) <= refusals:
+                connection.send(too_early)
+            else:
+                connection.send(struct.pack("<BIQ", 1, asked[-1], 0) + b"payload")
+
+    inbox = Inbox()
+    with answering(behave) as url, listening(url, inbox, ("/arm",)) as backend:
+        if refusals == 2:
+            assert [a.payload for a in taken(inbox, 1)] == [b"payload"]
+            assert len(asked) == 3
+            assert not any("Unknown" in note for note in backend.notes())
+        else:
+            eventually(lambda: any("Unknown channel ID: 1" in n for n in backend.notes()))
+            assert len(asked) == 21
 
 
 def test_nobody_there_is_told_with_the_address() -> None:
