@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,10 @@ _ENCODERS: dict[VideoCodec, tuple[str, dict[str, str]]] = {
     "h264": ("libx264", {"g": "2", "crf": "23", "preset": "medium"}),
 }
 _DECODED = {"av1", "h264", "hevc", "vp9", "mpeg4"}
+# Titles that are no UTF-8 are no reason to refuse pictures; from PyAV 19 on they never are one.
+_ODD_TEXT: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
 _SEEK_S = 2.0  # further ahead than that it is cheaper to jump
 
 
@@ -138,7 +142,7 @@ class VideoReader:
             self._file = undo.enter_context(os.fdopen(fd, "rb"))
             # The format is named: a playlist that pretends to be an .mp4 would open other files.
             self._container = undo.enter_context(
-                av.open(self._file, "r", format="mp4", metadata_errors="replace")
+                av.open(self._file, "r", format="mp4", **_ODD_TEXT)
             )
             if not self._container.streams.video:
                 raise DataError(f"video {key!r} has no picture stream")
@@ -173,7 +177,7 @@ class VideoReader:
                 frame = self._next or next(self._frames, None)
                 if frame is None:
                     raise DataError(f"video {self.key!r} ends before {seconds:.4f} s")
-                time = float(frame.pts * self._stream.time_base)  # type: ignore[operator]
+                time = float(frame.pts * self._stream.time_base)
                 if time > seconds + self._half:
                     self._next = frame
                     raise DataError(f"video {self.key!r} has no frame at {seconds:.4f} s")
