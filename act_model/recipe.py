@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -71,7 +70,7 @@ class TrainRequest(Record):
         out: Run folder; `runs/<dataset>` by default.
         config: See `config_file`.
         action: All action arrays by default, so that a mobile base is learned with the arms.
-        image_size: "HxW" at the network's door; as recorded by default.
+        image_size: (H, W) at the network's door; as recorded by default.
         backbone_weights: "auto", the default, is ImageNet when torchvision's cache on this machine
             has it for the backbone.
         workers: 1 by default.
@@ -91,7 +90,7 @@ class TrainRequest(Record):
     action: tuple[str, ...] | None = None
     cameras: tuple[str, ...] | None = None
     depth: tuple[str, ...] | None = None
-    image_size: str | None = None
+    image_size: tuple[int, int] | None = None
     backbone_weights: str | None = None
     kl_weight: float | None = None
     loss: Literal["l1", "l2", "smooth_l1"] | None = None
@@ -240,7 +239,7 @@ def _model_fields(request: TrainRequest, file: ConfigFile) -> dict[str, object]:
         "chunk_size": request.chunk,
         "cameras": request.cameras,
         "depth": request.depth,
-        "image_size": None if request.image_size is None else _height_width(request.image_size),
+        "image_size": request.image_size,
         "backbone_weights": request.backbone_weights,
     }
     chosen: dict[str, Any] = {
@@ -260,15 +259,6 @@ def _model_fields(request: TrainRequest, file: ConfigFile) -> dict[str, object]:
 
 def _given(flags: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in flags.items() if value is not None}
-
-
-def _height_width(text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    if not re.fullmatch(r"[0-9]{1,4}", height) or not re.fullmatch(r"[0-9]{1,4}", width):
-        raise InputError(
-            f"image size {text!r} is not HEIGHTxWIDTH", hint="For example --image-size 240x320."
-        )
-    return int(height), int(width)
 
 
 def _check_sides(size: tuple[int, int]) -> None:

@@ -96,8 +96,10 @@ def height_width(option: str, text: str) -> tuple[int, int]:
         InputError: It is no such text.
     """
     height, _, width = text.lower().partition("x")
-    if not all(re.fullmatch(r"[0-9]{1,5}", side) for side in (height, width)):
-        raise InputError(f"{option} is {text!r}", hint=f"Write HEIGHTxWIDTH: {option} 240x320.")
+    if not all(re.fullmatch(r"[0-9]{1,4}", side) for side in (height, width)):
+        raise InputError(
+            f"{option} {text!r} is not HEIGHTxWIDTH", hint=f"For example {option} 240x320."
+        )
     return int(height), int(width)
 
 
@@ -117,36 +119,18 @@ def write_json(value: Any) -> None:
 
 
 @contextmanager
-def bytes_progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with MB/s and the time left, on a terminal only; as `progress`, for bytes."""
+def progress(label: str, *, of_bytes: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left, on a terminal only; the block gets `advance(done, total)`.
+
+    Args:
+        of_bytes: What is counted are bytes: MB and MB/s are shown.
+    """
+    counted = (DownloadColumn(), TransferSpeedColumn()) if of_bytes else (MofNCompleteColumn(),)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    ) as bar:
-        task = bar.add_task(label, total=None)
-
-        def advance(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield advance
-
-
-@contextmanager
-def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left, on a terminal only; the block gets `advance(done, total)`."""
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        MofNCompleteColumn(),
+        *counted,
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=err,

@@ -177,7 +177,7 @@ def ingest(
             )
             ingest_live(session, out, spool, settings, json=json)
             return
-        with console.bytes_progress("ingest") as advance:
+        with console.progress("ingest", of_bytes=True) as advance:
             report = run(sources or [], out, settings, progress=advance)
         if json:
             console.write_json(report.model_dump(mode="json"))

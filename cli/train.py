@@ -107,7 +107,7 @@ def train(
             action=action,
             cameras=camera,
             depth=depth,
-            image_size=image_size,
+            image_size=image_size and console.height_width("--image-size", image_size),
             backbone_weights=backbone_weights,
             kl_weight=kl_weight,
             loss=loss,

@@ -72,7 +72,7 @@ def test_flags_win_over_the_file_the_file_over_the_size_and_the_size_over_the_de
 ) -> None:
     text = TEXT.replace("latent: none", "heads: 2") + "  workers: 0\n  state: [qpos, qvel]\n"
     file = read_config(written(tmp_path, text))
-    flags = {"size": "tiny", "lr": 0.25, "kl_weight": 3, "image_size": "32x32", "workers": 2}
+    flags = {"size": "tiny", "lr": 0.25, "kl_weight": 3, "image_size": (32, 32), "workers": 2}
     config, model = run_config(file, **flags), network(file, **flags)
     assert (config.lr, config.loss.kl_weight, config.workers) == (0.25, 3, 2)  # flags
     assert model.image_size == (32, 32)
@@ -158,7 +158,7 @@ def test_an_image_size_has_the_limits_of_the_flag(tmp_path: Path, text: str) -> 
     file = read_config(written(tmp_path, text))
     with pytest.raises(InputError, match="has a side out of 16 to 4096"):
         network(file)
-    assert network(file, image_size="48x64").image_size == (48, 64)
+    assert network(file, image_size=(48, 64)).image_size == (48, 64)
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
