@@ -16,9 +16,8 @@ from act_data.records import Record
 from act_model.chunking import ActionQueue, Chunker
 from act_model.dataset import EpisodeChunks
 from act_model.deploy import Mode, RolloutReport, deploy
-from act_model.deploy.report import joint_labels
 from act_model.policy import Policy, check_contract
-from act_model.robot_io import DatasetRobot, offered_by
+from act_model.robot_io import DatasetRobot, labels, offered_by
 from act_model.safety import joint_range
 
 DEFAULT_STARTS = 8  # per episode, as in training
@@ -103,8 +102,8 @@ def evaluate(
             hint="Evaluate on a dataset that holds some out: one of several episodes.",
         )
     contract = policy.contract
-    labels = joint_labels(contract.action)
-    make = chunker or (lambda: ActionQueue(contract.chunk_size, len(labels)))
+    joints = labels(contract.action)
+    make = chunker or (lambda: ActionQueue(contract.chunk_size, len(joints)))
     predicted, horizons = _grid_errors(policy, reader, episodes, starts)
     replays = []
     for done, episode in enumerate(episodes, start=1):
@@ -122,8 +121,8 @@ def evaluate(
         episodes=tuple(episodes),
         held_out=not any(reader.episodes[e].uid in trained for e in episodes),
         starts=predicted,
-        joints=tuple(name for name, _ in labels),
-        units=tuple(unit for _, unit in labels),
+        joints=tuple(name for name, _ in joints),
+        units=tuple(unit for _, unit in joints),
         horizons=horizons,
         replays=tuple(replays),
     )

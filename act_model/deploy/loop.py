@@ -2,14 +2,14 @@
 
 In replay the clock is simulated and a prediction is there in the tick that asked for it: the same
 checkpoint on the same episode gives the same actions. In shadow the clock is real and predictions
-arrive when they are done. Neither mode moves anything.
+arrive when they are done. Neither mode moves anything; the others send what passed the filter to a
+sink, and bring it to rest on every way out.
 
 Shape suffixes: A action dim.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 
 from act_data.errors import ActError, InputError
@@ -27,15 +27,8 @@ from act_model.deploy.inference import (
 )
 from act_model.deploy.report import Measures, RolloutReport, Stop, joint_errors
 from act_model.policy import blank_observation, check_contract
-from act_model.robot_io import RobotIO, RobotObservation
+from act_model.robot_io import Mode, RobotIO, RobotObservation, Sink
 from act_model.safety import SafetyFilter
-
-
-class Mode(StrEnum):
-    """What a rollout does to the robot."""
-
-    REPLAY = "replay"  # nothing; simulated time, deterministic
-    SHADOW = "shadow"  # nothing; real time, as it would be live
 
 
 def deploy(
@@ -44,12 +37,13 @@ def deploy(
     *,
     mode: Mode,
     chunker: Chunker,
+    sink: Sink | None = None,
     safety: SafetyFilter | None = None,
     log: Path | None = None,
     max_ticks: int | None = None,
     clock: Clock | None = None,
 ) -> RolloutReport:
-    """Run `policy` on what `robot` sees until that ends; the robot is closed and never commanded.
+    """Run `policy` on what `robot` sees until that ends; robot and sink are closed.
 
     Ticks fall on absolute deadlines. One that is late does not move those after it: they follow
     without a pause until the time is made up.
@@ -58,6 +52,7 @@ def deploy(
         policy: Usually a `Policy`.
         robot: Checked against the policy's contract before the first tick.
         chunker: Which of the predicted actions a tick takes; of the policy's chunk size.
+        sink: Where commands go in a mode that moves the robot; not used in the others.
         safety: None: limits from the range of the training data, see `SafetyFilter.from_stats`.
         log: Where to write every action; an existing file is replaced.
         max_ticks: Stop after this many; None: go on to the end.
@@ -67,15 +62,19 @@ def deploy(
         The account, also after Ctrl-C or an error of the recording or the policy.
 
     Raises:
-        InputError: The robot does not fit the policy, or `max_ticks` is not positive.
+        InputError: The robot does not fit the policy, there is no sink where one is needed, or
+            `max_ticks` is not positive.
         StoreError: The log cannot be opened.
     """
     if max_ticks is not None and max_ticks < 1:
         raise InputError(f"max_ticks is {max_ticks!r}", hint="Use a positive number, or leave it.")
+    if mode.moves and sink is None:
+        raise InputError(f"mode {mode.value} moves the robot, and there is no sink for commands")
+    commands = sink if mode.moves else None
     contract = policy.contract
     check_contract(contract, robot.contract)
     safety = safety or SafetyFilter.from_stats(contract.action, policy.stats)
-    real_time = mode is Mode.SHADOW
+    real_time = mode.real_time
     if clock is None:
         clock = MonotonicClock() if real_time else SimulatedClock()
     measures = Measures(contract.rate_hz)
@@ -89,12 +88,17 @@ def deploy(
                 inference = WorkerInference(policy)
             else:
                 inference = InlineInference(policy)
-            loop = _Loop(inference, robot, chunker, safety, measures, actions, clock)
+            loop = _Loop(inference, robot, chunker, commands, safety, measures, actions, clock)
             stop = loop.run(max_ticks)
         finally:
-            # The one way out, whatever happened: no prediction runs on, the log is whole.
+            # The one way out, whatever happened: the robot rests, no prediction runs on, the log
+            # is whole.
+            if commands is not None:
+                commands.stop()
             ended = inference is None or inference.close()
             robot.close()
+            if sink is not None:
+                sink.close()
             if actions is not None:
                 actions.close()
     except KeyboardInterrupt:
@@ -122,6 +126,7 @@ class _Loop:
         inference: Inference,
         robot: RobotIO,
         chunker: Chunker,
+        sink: Sink | None,
         safety: SafetyFilter,
         measures: Measures,
         actions: ActionLog | None,
@@ -130,6 +135,7 @@ class _Loop:
         self._inference = inference
         self._robot = robot
         self._chunker = chunker
+        self._sink = sink
         self._safety = safety
         self._measures = measures
         self._actions = actions
@@ -151,13 +157,13 @@ class _Loop:
                 return Stop.END
             self._measures.started_ns.append(began_ns)
             self._measures.ticks += 1
-            self._tick(observation)
+            self._tick(observation, start_ns + round(number * period_ns))
             number += 1
             if self._clock.now_ns() > start_ns + round(number * period_ns):
                 self._measures.deadline_misses += 1
         return Stop.TICKS
 
-    def _tick(self, observation: RobotObservation) -> None:
+    def _tick(self, observation: RobotObservation, deadline_ns: int) -> None:
         taken_ns = self._clock.now_ns()
         if observation.first:
             self._begin_episode()
@@ -170,7 +176,7 @@ class _Loop:
                 Request(observation=observation, episode=self._episode, taken_ns=taken_ns)
             )
             self._take(observation.tick)
-        self._act(observation)
+        self._act(observation, deadline_ns)
 
     def _begin_episode(self) -> None:
         self._episode += 1
@@ -204,7 +210,7 @@ class _Loop:
         self._measures.discarded_actions += min(now - observed, len(chunk.actions))
         self._seen_ns = chunk.request.taken_ns
 
-    def _act(self, observation: RobotObservation) -> None:
+    def _act(self, observation: RobotObservation, deadline_ns: int) -> None:
         measures = self._measures
         raw_A = self._chunker.next(observation.tick)
         if raw_A is not None and self._seen_ns is not None:
@@ -214,6 +220,8 @@ class _Loop:
         else:
             measures.starved_ticks += 1
         filtered = self._safety.apply(raw_A)
+        if self._sink is not None and filtered.action is not None:
+            self._sink.send(filtered.action, deadline_ns)
         if filtered.action is not None and observation.demonstrated is not None:
             measures.compare(filtered.action, observation.demonstrated)
         if self._actions is not None:

@@ -16,6 +16,7 @@ from pydantic import Field
 from act_data.records import Record, StatsRecord
 from act_data.types import NS_PER_MS, NS_PER_S
 from act_model.config import VectorContract
+from act_model.robot_io import labels
 from act_model.safety import joint_range
 
 
@@ -186,9 +187,8 @@ def joint_errors(
         return ()
     error_TA = np.stack(errors).astype(np.float64)
     low, high = joint_range(action, stats)
-    labels = joint_labels(action)
     found = []
-    for (name, unit), error_T, span in zip(labels, error_TA.T, high - low, strict=True):
+    for (name, unit), error_T, span in zip(labels(action), error_TA.T, high - low, strict=True):
         mean, p95, largest = (
             float(error_T.mean()),
             float(np.percentile(error_T, 95)),
@@ -210,17 +210,6 @@ def joint_errors(
             )
         )
     return tuple(found)
-
-
-def joint_labels(action: Sequence[VectorContract]) -> list[tuple[str, str]]:
-    """Name and unit of each joint of `action`; "m/s, rad/s" on two joints is one unit each."""
-    labels = []
-    for vector in action:
-        units = vector.unit.split(", ")
-        if len(units) != len(vector.names):
-            units = [vector.unit] * len(vector.names)
-        labels += list(zip(vector.names, units, strict=True))
-    return labels
 
 
 def _percentiles(values: NDArray[np.floating], *percents: float) -> list[float | None]:

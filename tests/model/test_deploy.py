@@ -53,6 +53,8 @@ class Oracle:
 class Recording:
     """A scripted robot: one observation per tick, whatever a test wants to happen in between."""
 
+    keeps_time = False
+
     def __init__(
         self, contract: Contract, ticks: int, at: Mapping[int, Callable[[], None]] | None = None
     ) -> None:
@@ -75,11 +77,29 @@ class Recording:
             demonstrated=None,
         )
 
-    def apply(self, action_A: NDArray[np.float32]) -> None:
-        raise AssertionError("a rollout in replay or shadow moved the robot")
-
     def close(self) -> None:
         self.closed += 1
+
+
+class Commands:
+    """A sink that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[int, list[float]]] = []
+        self.told: list[str] = []
+
+    def send(self, action_A: NDArray[np.float32], valid_ns: int) -> None:
+        assert not self.told, "a command after hold, stop or close"
+        self.sent.append((valid_ns, action_A.tolist()))
+
+    def hold(self) -> None:
+        self.told.append("hold")
+
+    def stop(self) -> None:
+        self.told.append("stop")
+
+    def close(self) -> None:
+        self.told.append("close")
 
 
 class Constant:
@@ -240,13 +260,43 @@ def damaged() -> None:
     raise DataError("the bag is cut at byte 5", hint="Record again.")
 
 
+def test_a_simulated_robot_gets_every_filtered_action_at_its_deadline_and_then_rests() -> None:
+    policy = Constant(np.full((K, 3), 50, np.float32))
+    sink = Commands()
+    report = deploy(
+        policy,
+        Recording(policy.contract, 5),
+        mode=Mode.SIM,
+        chunker=ActionQueue(K, 3),
+        sink=sink,
+    )
+    assert [at for at, _ in sink.sent] == [i * 50 * NS_PER_MS for i in range(5)]
+    assert max(max(action) for _, action in sink.sent) < 1.0
+    assert sink.told == ["stop", "close"]
+    assert report.safety["position"] == 5
+
+
+def test_in_replay_a_sink_hears_nothing_and_without_one_nothing_can_be_moved() -> None:
+    policy = Constant()
+    sink = Commands()
+    robot = Recording(policy.contract, 5)
+    with pytest.raises(InputError, match="no sink"):
+        deploy(policy, robot, mode=Mode.LIVE, chunker=ActionQueue(K, 3))
+    deploy(policy, robot, mode=Mode.REPLAY, chunker=ActionQueue(K, 3), sink=sink)
+    assert (sink.sent, sink.told) == ([], ["close"])
+
+
 @pytest.mark.parametrize("mode", list(Mode))
 def test_an_interrupt_still_closes_everything_and_gives_a_report(
     mode: Mode, tmp_path: Path
 ) -> None:
     policy = Constant()
     robot = Recording(policy.contract, 9, {4: interrupt})
-    report = deploy(policy, robot, mode=mode, chunker=ActionQueue(K, 3), log=tmp_path / "log")
+    sink = Commands()
+    report = deploy(
+        policy, robot, mode=mode, chunker=ActionQueue(K, 3), sink=sink, log=tmp_path / "log"
+    )
+    assert sink.told == (["stop", "close"] if mode.moves else ["close"])
     assert (report.stop, report.ticks, robot.closed) == (Stop.INTERRUPTED, 4, 1)
     assert len((tmp_path / "log").read_text().splitlines()) == 4
     assert not [t for t in threading.enumerate() if t.name == "act-policy"]
@@ -256,7 +306,9 @@ def test_an_interrupt_still_closes_everything_and_gives_a_report(
 def test_an_error_still_closes_everything_and_gives_a_report(mode: Mode) -> None:
     policy = Constant()
     robot = Recording(policy.contract, 9, {4: damaged})
-    report = deploy(policy, robot, mode=mode, chunker=ActionQueue(K, 3))
+    sink = Commands()
+    report = deploy(policy, robot, mode=mode, chunker=ActionQueue(K, 3), sink=sink)
+    assert sink.told == (["stop", "close"] if mode.moves else ["close"])
     assert (report.stop, report.ticks, robot.closed) == (Stop.ERROR, 4, 1)
     assert (report.error, report.hint) == ("the bag is cut at byte 5", "Record again.")
 

@@ -72,12 +72,6 @@ class TestDatasetRobot:
             DatasetRobot(dataset, 2, offered_by(dataset.schema))
         assert error.value.hint == "It has episodes 0 to 1."
 
-    def test_a_recording_cannot_be_moved(self) -> None:
-        dataset = dataset_of(4)
-        robot = DatasetRobot(dataset, 0, offered_by(dataset.schema))
-        with pytest.raises(InputError, match="cannot be moved"):
-            robot.apply(np.zeros(3, np.float32))
-
 
 class Ingested(NamedTuple):
     reader: DatasetReader

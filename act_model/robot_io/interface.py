@@ -1,0 +1,152 @@
+"""The two seams between deployment and a robot: what it sees, and what it is told.
+
+    robot.observe() --> pipeline --> sink.send(action)
+
+A recording observes only. A robot that can be moved, real or simulated, has a sink beside it; one
+object may be both. Nothing but a sink ever moves anything, and in replay and shadow there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from act_model.config import Contract, VectorContract
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+class Mode(StrEnum):
+    """What a rollout does to the robot, and in whose time."""
+
+    REPLAY = "replay"  # nothing; simulated time, deterministic
+    SHADOW = "shadow"  # nothing; real time, as it would be live
+    SIM = "sim"  # moves a simulated robot; simulated time in lock step, deterministic
+    LIVE = "live"  # moves it; real time
+
+    @property
+    def moves(self) -> bool:
+        """Whether commands reach the sink."""
+        return self in (Mode.SIM, Mode.LIVE)
+
+    @property
+    def real_time(self) -> bool:
+        """Whether the machine's clock rules, and predictions arrive when they are done."""
+        return self in (Mode.SHADOW, Mode.LIVE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RobotObservation:
+    """What a robot saw at one tick.
+
+    Attributes:
+        tick: Number of the tick, from 0 at the start of an episode.
+        tick_ns: Its time on the robot's clock.
+        first: A new episode begins here.
+        valid: Every stream that the policy needs was fresh. An observation that is not valid must
+            not be predicted from.
+        arrays: Gives the arrays by name, as a dataset holds one step. Called by whoever predicts,
+            in its thread, so that decoding pictures costs the control tick nothing.
+        demonstrated: (A,) float32, what the demonstrator did; None where that is not known.
+        measured: (A,) float32, where each commanded element is now, in the unit of its command,
+            NaN where that is not known; None: of no element. Of a robot that can be moved it
+            decides whether the first command is near and whether the robot follows. Ready before
+            the tick: reading it costs nothing.
+        taken_over: A person commands at this tick, and `demonstrated` is what they want: the
+            robot does it instead of the policy's action, through the same safety filter.
+    """
+
+    tick: int
+    tick_ns: int
+    first: bool
+    valid: bool
+    arrays: Callable[[], Arrays]
+    demonstrated: NDArray[np.float32] | None
+    measured: NDArray[np.float32] | None = None
+    taken_over: bool = False
+
+
+class RobotIO(Protocol):
+    """Where observations come from: a robot, live, simulated or recorded."""
+
+    @property
+    def contract(self) -> Contract:
+        """Everything that it offers and takes. Its `chunk_size` has no meaning."""
+
+    @property
+    def keeps_time(self) -> bool:
+        """Whether `observe` waits for the robot's own next tick.
+
+        True of live topics and of a simulator that runs by itself: `observe` then returns when
+        there is something new, `tick_ns` is the time on the robot's clock at which it was seen,
+        and it is called in a thread of its own, so that waiting delays no command. False of a
+        recording and of a simulator in lock step: `observe` returns at once, and deployment asks
+        once per tick.
+        """
+
+    def observe(self) -> RobotObservation | None:
+        """What it sees at the next tick; None when there is no further tick.
+
+        Raises:
+            DataError, StoreError: The recording is damaged, or the robot's topics are gone.
+        """
+
+    def close(self) -> None:
+        """Let go of it, and let a waiting `observe` return None. Calling it again does nothing."""
+
+
+class Sink(Protocol):
+    """Where commands go: a robot's controllers, a simulator, a file.
+
+    Every method but `close` returns at once: the control tick calls it, and a sink that waits
+    for a network makes the robot late. It is used by one thread at a time, and opened once more
+    in the watchdog's process, which calls `hold` and `stop` when the control tick has fallen
+    silent. After `stop` nothing is sent any more.
+    """
+
+    def send(self, action_A: NDArray[np.float32], valid_ns: int) -> None:
+        """Command `action_A`, which is checked and safe.
+
+        Args:
+            action_A: (A,), in the order and units of `Contract.action`. Reused by the caller
+                after the call: copy what is kept.
+            valid_ns: When it is meant to hold, on the rollout's clock (`time.monotonic_ns`, or
+                simulated time); this tick's deadline.
+
+        Raises:
+            DataError: The robot can no longer be reached.
+        """
+
+    def hold(self) -> None:
+        """Keep the robot where it is: positions as last commanded, velocities zero."""
+
+    def stop(self) -> None:
+        """Bring it to rest and leave it so: base to zero, arms where they are.
+
+        Called on every way out, at least once, also before anything was sent and after an error
+        of `send`. Must not raise for a robot that is gone.
+        """
+
+    def close(self) -> None:
+        """Let go of it. Calling it again does nothing."""
+
+
+def velocities(action: Sequence[VectorContract]) -> NDArray[np.bool_]:
+    """(A,) which elements of an action are velocities, by their unit: zero is at rest for them."""
+    return np.array(["/s" in unit for _, unit in labels(action)], np.bool_)
+
+
+def labels(action: Sequence[VectorContract]) -> list[tuple[str, str]]:
+    """Name and unit of each element; "m/s, rad/s" on two elements is one unit each."""
+    found = []
+    for vector in action:
+        units = vector.unit.split(", ")
+        if len(units) != len(vector.names):
+            units = [vector.unit] * len(vector.names)
+        found += list(zip(vector.names, units, strict=True))
+    return found
