@@ -13,19 +13,19 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from act_data.errors import DataError, InputError
 from act_data.interfaces import DatasetReader
 from act_data.records import SYNC_REASON, DatasetSchema, Feature
 from act_data.types import Reason, Role
-from act_model.buffers import Buffers
+from act_model.buffers import Buffers, received
 from act_model.config import TrainConfig
 from act_model.sampling import draws_of_step, every_sample, one_per_episode
 
@@ -78,6 +78,51 @@ class Batch:
             is_pad=self.is_pad.to(device, non_blocking=True),
         )
 
+    def pin_memory(self) -> Batch:
+        """The same batch in memory that a GPU reads by itself. torch's DataLoader asks for it."""
+        return Batch(
+            images=tuple(image.pin_memory() for image in self.images),
+            depth=tuple(depth.pin_memory() for depth in self.depth),
+            state=self.state.pin_memory(),
+            actions=self.actions.pin_memory(),
+            is_pad=self.is_pad.pin_memory(),
+        )
+
+    def __reduce__(self) -> tuple[Callable[..., Batch], tuple[object, ...]]:
+        if get_worker_info() is None:
+            return _batch, (self.images, self.depth, self.state, self.actions, self.is_pad)
+        # Pictures lie in shared memory. The rest is so small that a file each would cost more.
+        small = (self.state.numpy(), self.actions.numpy(), self.is_pad.numpy())
+        return _batch_of_worker, (self.images, self.depth, *small)
+
+
+def _batch(
+    images: tuple[Tensor, ...],
+    depth: tuple[Tensor, ...],
+    state: Tensor,
+    actions: Tensor,
+    is_pad: Tensor,
+) -> Batch:
+    return Batch(images=images, depth=depth, state=state, actions=actions, is_pad=is_pad)
+
+
+def _batch_of_worker(
+    images: tuple[Tensor, ...], depth: tuple[Tensor, ...], *small: NDArray[np.generic]
+) -> Batch:
+    state, actions, is_pad = (torch.from_numpy(array) for array in small)
+    return Batch(
+        images=tuple(received(image) for image in images),
+        depth=tuple(received(each) for each in depth),
+        state=state,
+        actions=actions,
+        is_pad=is_pad,
+    )
+
+
+def as_it_is(batch: Any) -> Any:
+    """The `collate_fn` for `EpisodeChunks`, whose `__getitems__` gives whole batches."""
+    return batch
+
 
 class EpisodeChunks(Dataset[Sample]):
     """Every step of the chosen episodes at which a chunk can start.
@@ -86,6 +131,9 @@ class EpisodeChunks(Dataset[Sample]):
     chunk holds at least one valid action. Every such step counts the same, however long its
     episode is; with `config.starts` "episodes" each episode gives one random start per epoch, as
     in the original.
+
+    `batches` reads with threads. For torch's own loader, whose workers are processes:
+    `DataLoader(chunks, batch_size=8, shuffle=True, num_workers=2, collate_fn=as_it_is)`.
 
     Args:
         reader: The dataset. Read from several threads when `config.workers` > 1.
@@ -120,9 +168,10 @@ class EpisodeChunks(Dataset[Sample]):
         self._steps_K = np.arange(chunk_size)
         self._images = [feature_of(schema, f"images/{name}") for name in cameras]
         self._depth = [feature_of(schema, f"depth/{name}") for name in depth]
-        # A batch in the hands of the trainer, one for each thread, one that waits.
+        # A batch in the hands of the trainer, one for each thread, one that waits. Each worker of
+        # a DataLoader has as many: it reads two ahead.
         pictures = len(self._images) + len(self._depth)
-        self._buffers = Buffers(pictures * (config.workers + 3))
+        self._buffers = Buffers(pictures * (config.workers + 4))
         self.episodes = tuple(episodes)
 
         lengths = [reader.episodes[e].length for e in episodes]
@@ -217,9 +266,10 @@ class EpisodeChunks(Dataset[Sample]):
 
     def _pictures(self, feature: Feature, places: Sequence[tuple[int, int]]) -> Tensor:
         buffer = self._buffers.take((len(places), *feature.shape), feature.dtype)
+        array = buffer.numpy()
         for n, (episode, t) in enumerate(places):
-            self._reader.read(feature.name, episode, t, t + 1, out=buffer[n : n + 1])
-        return torch.from_numpy(buffer)
+            self._reader.read(feature.name, episode, t, t + 1, out=array[n : n + 1])
+        return buffer
 
 
 def read_ahead(

@@ -85,6 +85,7 @@ def test_the_loader_benchmark_reads_and_writes_the_same_pictures_in_every_way() 
     assert {"ours, threads", "ours, DataLoader", "ALOHA HDF5"} <= {
         name for kind, name in rows if kind == "loader"
     }
+    assert set(said["memory_mib"]) == {"ours, threads uint8", "ours, DataLoader uint8"}
     sizes = {name: row["bytes"] for (kind, name), row in rows.items() if kind == "write"}
     # A shard is the files it keeps, a checksum of 4 bytes for each, and an index of 8 kB.
     assert sizes["plain file"] + 4 < sizes["kept"] < sizes["plain file"] + 100

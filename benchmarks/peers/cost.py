@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import resource
 import time
 from collections.abc import Callable, Iterable, Sequence
+from multiprocessing import active_children
+from pathlib import Path
 from typing import Any
 
 BATCH = 8
@@ -43,9 +46,25 @@ def of_loading(load: Load, steps: int, samples: int) -> dict[str, float]:
     return _per_sample(_all_s() - cpu_s, time.perf_counter() - began_s, samples)
 
 
+def of_memory(load: Load, steps: int, samples: int) -> dict[str, float]:
+    """The most memory that the process and its workers held beyond what it began with, in MiB."""
+    before = _family_bytes()
+    most = max(_family_bytes() for _ in load(order(steps, samples)))
+    return {"mib": (most - before) / 2**20}
+
+
 def tell(cost: dict[str, float]) -> None:
     """For the process that asked."""
     print(json.dumps(cost))
+
+
+def _family_bytes() -> int:
+    """Of this process and its children; pages that several share count once (PSS)."""
+    kilobytes = 0
+    for process in (os.getpid(), *(child.pid for child in active_children())):
+        with Path(f"/proc/{process}/smaps_rollup").open() as lines:
+            kilobytes += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return kilobytes * 1024
 
 
 def _all_s() -> float:

@@ -38,6 +38,7 @@ def make(folder: Path, steps: int) -> None:
             for picture in pictures:
                 raw.write(picture.data)
     write_dataset(folder / "ds.zarr", frames, numbers)
+    write_dataset(folder / "raw.zarr", frames, numbers, codec="raw")
     _write_aloha(folder / "aloha.hdf5", frames, numbers)
 
 
@@ -172,28 +173,31 @@ def diffusion_policy(folder: Path) -> Read:
 # --- a loader with two workers ------------------------------------------------------------------
 
 
-def ours_threads(folder: Path, *, as_float: bool = False) -> Load:
+def ours_threads(folder: Path, *, raw: bool = False, as_float: bool = False) -> Load:
     """The loader of `act-model train`: threads that read ahead."""
-    chunks = _chunks(folder, workers=WORKERS)
+    chunks = _chunks(folder, workers=WORKERS, raw=raw)
 
     def load(picks: Sequence[int]) -> Iterable[Any]:
-        batches = chunks.batches()
+        batches, floats = chunks.batches(), Floats()
         for _ in range(len(picks) // BATCH):
-            yield _floats(next(batches)) if as_float else next(batches)
+            yield floats(next(batches)) if as_float else next(batches)
         batches.close()
 
     return load
 
 
-def ours_processes(folder: Path, *, as_float: bool = False) -> Load:
+def ours_processes(folder: Path, *, raw: bool = False, as_float: bool = False) -> Load:
     """The same samples through torch's DataLoader; floats are made in the training process."""
-    chunks = _chunks(folder, workers=0)
+    from act_model.dataset import as_it_is
+
+    chunks = _chunks(folder, workers=0, raw=raw)
 
     def load(picks: Sequence[int]) -> Iterable[Any]:
+        floats = Floats()
         for batch in DataLoader(
-            chunks, batch_size=BATCH, sampler=picks, num_workers=WORKERS, collate_fn=_as_it_is
+            chunks, batch_size=BATCH, sampler=picks, num_workers=WORKERS, collate_fn=as_it_is
         ):
-            yield _floats(batch) if as_float else batch
+            yield floats(batch) if as_float else batch
 
     return load
 
@@ -237,31 +241,45 @@ READING: dict[str, Callable[[Path], Read]] = {
 LOADING: dict[str, Callable[[Path], Load]] = {
     "ours, threads uint8": ours_threads,
     "ours, DataLoader uint8": ours_processes,
+    "ours raw, threads uint8": lambda folder: ours_threads(folder, raw=True),
+    "ours raw, DataLoader uint8": lambda folder: ours_processes(folder, raw=True),
     "ALOHA HDF5 uint8": lambda folder: aloha_loader(folder, as_float=False),
     "ours, threads": lambda folder: ours_threads(folder, as_float=True),
     "ours, DataLoader": lambda folder: ours_processes(folder, as_float=True),
+    "ours raw, threads": lambda folder: ours_threads(folder, raw=True, as_float=True),
+    "ours raw, DataLoader": lambda folder: ours_processes(folder, raw=True, as_float=True),
     "ALOHA HDF5": aloha_loader,
 }
 
 
-def _open(folder: Path) -> Any:
+def _open(folder: Path, *, raw: bool = False) -> Any:
     from act_data.store import open_dataset
 
-    return open_dataset(folder / "ds.zarr")
+    return open_dataset(folder / ("raw.zarr" if raw else "ds.zarr"))
 
 
-def _chunks(folder: Path, *, workers: int) -> Any:
+def _chunks(folder: Path, *, workers: int, raw: bool = False) -> Any:
     from act_model.config import TrainConfig
     from act_model.dataset import EpisodeChunks
 
     config = TrainConfig(batch_size=BATCH, workers=workers)
-    return EpisodeChunks(_open(folder), [0], config=config, chunk_size=CHUNK, cameras=CAMERAS)
+    dataset = _open(folder, raw=raw)
+    return EpisodeChunks(dataset, [0], config=config, chunk_size=CHUNK, cameras=CAMERAS)
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
+class Floats:
+    """(B, 3, H, W) float32 in [0, 1] of a batch, laid out in memory as ALOHA's are: channels last.
 
+    The memory is that of the batch before.
+    """
 
-def _floats(batch: Any) -> list[Tensor]:
-    """(B, 3, H, W) float32 in [0, 1], laid out in memory as ALOHA's are: channels last."""
-    return [image.permute(0, 3, 1, 2) / 255.0 for image in batch.images]
+    def __init__(self) -> None:
+        self._kept: list[Tensor] = []
+
+    def __call__(self, batch: Any) -> list[Tensor]:
+        if not self._kept:
+            self._kept = [torch.empty(image.shape) for image in batch.images]
+        for kept, image in zip(self._kept, batch.images, strict=True):
+            for place, picture in zip(kept, image, strict=True):  # one fits into the cache
+                place.copy_(picture).div_(255.0)
+        return [kept.permute(0, 3, 1, 2) for kept in self._kept]
