@@ -5,6 +5,7 @@ Defaults are the published ACT values (Zhao et al., 2023, and tonyzhaozh/act) wh
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Literal
 
@@ -159,6 +160,10 @@ class Contract(Record):
     clock: ClockPolicy = ClockPolicy.AUTO
     latency_ms: float = 250.0
     streams: Mapping[str, StreamSync] = Field(default_factory=dict)
+
+    def digest(self) -> str:
+        """sha256 of its JSON: two sides that hold the same digest mean the same robot."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 class CoTrained(Record):

@@ -15,6 +15,7 @@ from act_data.registry import Registry
 from act_data.robot import load_robot
 from act_data.sources import find_recordings, open_recording
 from act_data.store import location, open_dataset
+from act_model import runtime as runtimes
 from act_model.chunking import ActionQueue, Chunker, TemporalEnsemble
 from act_model.config import DatasetRef
 from act_model.deploy import Mode, RolloutReport
@@ -24,6 +25,7 @@ from act_model.evaluate import evaluate as evaluate_on
 from act_model.policy import Policy
 from act_model.robot_io import BagRobot, DatasetRobot, RobotIO
 from act_model.run_folder import BEST, LAST
+from act_model.runtime import Runtime, RuntimeName
 
 
 class DeployRequest(Record):
@@ -39,6 +41,7 @@ class DeployRequest(Record):
             "open-loop", or three quarters of it in shadow: there the next prediction takes time,
             and the last quarter is what the robot does meanwhile.
         ensemble_m: Weight of prediction i is exp(-m i), the oldest first (Zhao et al., 2023).
+        runtime: "onnx" runs what was exported from the checkpoint.
     """
 
     checkpoint: Path | None = None
@@ -50,6 +53,7 @@ class DeployRequest(Record):
     ensemble_m: float = 0.01
     max_ticks: int | None = None
     log: Path | None = None
+    runtime: RuntimeName = "torch"
     device: str = "auto"
 
 
@@ -78,7 +82,7 @@ def deploy(request: DeployRequest) -> Deployment:
         DataError: The recording is damaged.
     """
     folder = find_checkpoint(request.checkpoint)
-    policy = Policy.load(folder, request.device)
+    policy = runtimes.load(folder, request.runtime, request.device)
     with _robot(request, policy) as (robot, source, held_out):
         rollout = run_on(
             policy,
@@ -180,7 +184,7 @@ def dataset_of(trained_on: DatasetRef) -> DatasetReader:
 
 
 @contextmanager
-def _robot(request: DeployRequest, policy: Policy) -> Iterator[tuple[RobotIO, str, bool | None]]:
+def _robot(request: DeployRequest, policy: Runtime) -> Iterator[tuple[RobotIO, str, bool | None]]:
     """The robot, its name for people, and whether the policy was not trained on it, if known."""
     if request.source is not None and _is_bag(request.source):
         recordings = find_recordings([Path(request.source)])
@@ -260,7 +264,7 @@ def _is_bag(source: str) -> bool:
     return path.is_file() or not any(path.glob("episode_*.hdf5"))
 
 
-def _chunker(request: DeployRequest, policy: Policy) -> Chunker:
+def _chunker(request: DeployRequest, policy: Runtime) -> Chunker:
     chunk_size = policy.contract.chunk_size
     action_dim = sum(len(array.names) for array in policy.contract.action)
     if request.chunks == "open-loop":

@@ -11,7 +11,7 @@ from rich.text import Text
 from act_data.errors import ActError
 
 from . import console, tables
-from .options import HELD_OUT, Checkpoint, Json
+from .options import HELD_OUT, Checkpoint, Json, Runtime
 
 if TYPE_CHECKING:
     from act_model.launch import Deployment
@@ -42,6 +42,7 @@ def deploy(
     ensemble_m: Annotated[float, typer.Option(help="Weights exp(-m i), oldest first.")] = 0.01,
     max_ticks: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
     log: Annotated[Path | None, typer.Option(help="Write every action there (JSONL).")] = None,
+    runtime: Runtime = "torch",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     json: Json = False,
 ) -> None:
@@ -67,6 +68,7 @@ def deploy(
             ensemble_m=ensemble_m,
             max_ticks=max_ticks,
             log=log,
+            runtime=runtime,
             device=device,
         )
         result = run(request)

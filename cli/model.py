@@ -1,21 +1,23 @@
-"""act-model: train a policy, measure it, run it."""
+"""act-model: train a policy, measure it, run it, hand it on."""
 
 from __future__ import annotations
 
 import typer
 
-from . import deploy, evaluate, train
+from . import bench, deploy, evaluate, export, train
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Train, evaluate and deploy ACT policies.",
+    help="Train, evaluate, deploy, export and serve ACT policies.",
 )
 app.command()(train.train)
 app.command()(deploy.deploy)
 app.command()(evaluate.evaluate)
+app.command()(export.export)
+app.command()(bench.bench)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +11,10 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 Ref = Annotated[str, typer.Argument(help="A path, a name, or name@version.")]
 Checkpoint = Annotated[
     Path | None, typer.Argument(help="A checkpoint folder [the newest registered one].")
+]
+Runtime = Annotated[
+    Literal["torch", "onnx"],
+    typer.Option(help="torch, or onnx: what `act-model export` wrote beside the checkpoint."),
 ]
 MsgPath = Annotated[
     list[Path] | None,

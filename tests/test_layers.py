@@ -12,9 +12,11 @@ PACKAGES = ("act_data", "act_model", "cli")
 
 LAYERS = [  # top first; a file may import from lower rows only, or from its own room
     {"cli"},
-    {"act_model.recipe", "act_model.launch"},
+    {"act_model.recipe", "act_model.launch", "act_model.bench"},
     {"act_model.train", "act_model.evaluate"},
     {"act_model.deploy"},
+    {"act_model.runtime"},
+    {"act_model.export"},
     {"act_model.step", "act_model.validate", "act_model.run_folder", "act_model.training_data"},
     {"act_model.policy", "act_model.robot_io", "act_model.mixture"},
     {"act_model.dataset", "act_model.transforms", "act_model.checkpoint", "act_model.chunking",
@@ -61,6 +63,8 @@ DOORS = {  # outside library -> the only rooms that may import it
     "torch": {"act_model"},
     "torchvision": {"act_model.nn.backbone", "act_model.transforms"},
     "safetensors": {"act_model"},
+    "onnx": {"act_model.export.onnx_file"},
+    "onnxruntime": {"act_model.export.onnx_policy"},
     "typer": {"cli"},
     "click": {"cli"},
     "rich": {"cli"},

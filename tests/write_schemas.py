@@ -27,14 +27,18 @@ from act_data.records import (
 from act_data.registry import RegisteredDataset
 from act_data.report import DatasetCard
 from act_data.robot import RobotFile
+from act_model.bench import BenchReport
 from act_model.config import Contract, DatasetRef, ModelConfig, TrainConfig
 from act_model.evaluate import EvaluationReport
+from act_model.export import ExportReport
+from act_model.export.records import OnnxMetadata
 from act_model.launch import Deployment
 from act_model.recipe import TrainReport
 
 FOLDER = Path(__file__).parent.parent / "schemas"
 
 MODELS: dict[str, type[BaseModel]] = {
+    "bench-report": BenchReport,
     "contract": Contract,
     "convert-report": ConvertReport,
     "deployment": Deployment,
@@ -43,11 +47,13 @@ MODELS: dict[str, type[BaseModel]] = {
     "dataset-schema": DatasetSchema,
     "episode": EpisodeRecord,
     "evaluation": EvaluationReport,
+    "export-report": ExportReport,
     "ingest-report": IngestReport,
     "inspection": Inspection,
     "lerobot-notes": ActNotes,
     "model-config": ModelConfig,
     "live-ingest-report": LiveIngestReport,
+    "onnx-metadata": OnnxMetadata,
     "record-report": RecordReport,
     "recovery-report": RecoveryReport,
     "registered-dataset": RegisteredDataset,

@@ -7,6 +7,7 @@ network's stride of 32 (rounded up).
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -215,3 +216,28 @@ def _check_fit(path: Path, backbone: CameraBackbone, tensors: Mapping[str, Tenso
             hint="Its names must be torchvision's (conv1.weight, bn1.running_mean, ...) and "
             "its size that of `backbone`.",
         )
+
+
+def fold_batch_norm(network: nn.Module) -> None:
+    """Make every frozen batch norm part of the convolution before it, in place.
+
+    What the network computes stays the same up to rounding; it no longer loads its own weights.
+    """
+    from torch.nn.utils.fusion import fuse_conv_bn_weights
+    from torchvision.ops import FrozenBatchNorm2d
+
+    for parent in list(network.modules()):
+        children = list(parent.named_children())
+        for (_, conv), (name, norm) in itertools.pairwise(children):
+            if not (isinstance(conv, nn.Conv2d) and isinstance(norm, FrozenBatchNorm2d)):
+                continue
+            conv.weight, conv.bias = fuse_conv_bn_weights(
+                conv.weight,
+                conv.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
+            )
+            setattr(parent, name, nn.Identity())

@@ -86,7 +86,7 @@ class GaussianLatent(nn.Module):
 
     def without_actions(self, like_BS: Tensor) -> Style:
         """z = 0 for each row of `like_BS`."""
-        return Style(z_BZ=like_BS.new_zeros(len(like_BS), self.size))
+        return Style(z_BZ=like_BS.new_zeros(like_BS.shape[0], self.size))
 
 
 class VqLatent(nn.Module):
@@ -123,4 +123,4 @@ class VqLatent(nn.Module):
 
     def without_actions(self, like_BS: Tensor) -> Style:
         """The mean code for each row of `like_BS`."""
-        return Style(z_BZ=like_BS.new_full((len(like_BS), self.size), 1 / self.codes))
+        return Style(z_BZ=like_BS.new_full((like_BS.shape[0], self.size), 1 / self.codes))

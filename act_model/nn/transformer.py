@@ -142,7 +142,7 @@ class Decoder(nn.Module):
         one layer no action ever depends on another's query.
         """
         placed_memory_BSD = memory_BSD + position_SD
-        x_BQD = queries_QD.expand(len(memory_BSD), -1, -1)
+        x_BQD = queries_QD.expand(memory_BSD.shape[0], -1, -1)
         for layer in self.layers:
             x_BQD = layer(x_BQD, queries_QD, memory_BSD, placed_memory_BSD)
         out_BQD: Tensor = self.norm(x_BQD)
