@@ -35,6 +35,15 @@ class Record(BaseModel):
 # --- what a dataset holds ---------------------------------------------------------------------
 
 
+class StoredPicture(Record):
+    """How pictures lay in a dataset."""
+
+    height: int
+    width: int
+    codec: Codec
+    quality: int = 95
+
+
 class Feature(Record):
     """One array of a dataset.
 
@@ -44,6 +53,8 @@ class Feature(Record):
         codec: How it is stored: "none" for low-dimensional arrays (uncompressed).
         quality: JPEG quality, for "jpeg".
         columns: Sync columns (names) on whose validity a row of this array depends.
+        original: How pictures lay in the dataset that they were copied from, when they do not lie
+            so here. A policy on a robot must see what they went through.
     """
 
     name: str
@@ -55,6 +66,7 @@ class Feature(Record):
     codec: Codec = "none"
     quality: int = 95
     columns: tuple[str, ...] = ()
+    original: StoredPicture | None = None
 
 
 class SyncColumn(Record):

@@ -277,6 +277,7 @@ def _camera(schema: DatasetSchema, kind: str, name: str) -> CameraContract:
         width=feature.shape[1],
         codec=feature.codec,
         quality=feature.quality,
+        original=feature.original,
     )
 
 

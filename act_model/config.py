@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, PositiveInt
 
-from act_data.records import Codec, Record, StreamSync
+from act_data.records import Codec, Record, StoredPicture, StreamSync
 from act_data.types import ClockPolicy
 
 
@@ -131,13 +131,19 @@ class VectorContract(Record):
 
 
 class CameraContract(Record):
-    """One picture as the dataset holds it, before it is resized for the network."""
+    """One picture as the dataset holds it, before it is resized for the network.
+
+    Attributes:
+        original: As the robot's own pictures were stored, where the dataset is a copy of another:
+            on the robot they go through that, then through what the copy did.
+    """
 
     name: str
     height: int
     width: int
     codec: Codec
     quality: int
+    original: StoredPicture | None = None
 
 
 class Contract(Record):

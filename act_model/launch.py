@@ -10,7 +10,7 @@ from typing import Literal
 from act_data.check import open_ref
 from act_data.errors import ActError, InputError, NotFoundError
 from act_data.interfaces import DatasetReader
-from act_data.records import Record
+from act_data.records import EpisodeInfo, Record
 from act_data.registry import Registry
 from act_data.robot import load_robot
 from act_data.sources import find_recordings, open_recording
@@ -226,7 +226,7 @@ def _unseen(reader: DatasetReader, trained_on: DatasetRef) -> list[bool | None]:
         return [entry.uid not in trained_on.train for entry in reader.episodes]
     infos = (reader.episode(entry.uid).info for entry in reader.episodes)
     sources = _sources(trained_on)
-    return [None if sources is None else info.source.sha256 not in sources for info in infos]
+    return [None if sources is None else _recording(info) not in sources for info in infos]
 
 
 def _sources(trained_on: DatasetRef) -> set[str] | None:
@@ -235,7 +235,13 @@ def _sources(trained_on: DatasetRef) -> set[str] | None:
         reader = dataset_of(trained_on)
     except ActError:
         return None
-    return {reader.episode(uid).info.source.sha256 for uid in trained_on.train}
+    return {_recording(reader.episode(uid).info) for uid in trained_on.train}
+
+
+def _recording(info: EpisodeInfo) -> str:
+    """sha256 of what an episode was recorded as, also where the dataset is a copy of another."""
+    origin = info.imported.origin if info.imported is not None else None
+    return (origin or info.source).sha256
 
 
 def _episode(text: str) -> tuple[DatasetReader, int | None]:

@@ -18,6 +18,7 @@ from act_data.records import (
     PictureOrigin,
     SourceRecord,
     Split,
+    StoredPicture,
 )
 from act_data.types import NS_PER_S, Role, Value
 
@@ -43,6 +44,8 @@ class ForeignArray:
         jpeg: Whether rows are JPEG files: "swapped" has red and blue exchanged.
         columns: Sync columns that its validity depends on, in a dataset of this toolkit.
         quality: Of JPEG files, in a dataset of this toolkit.
+        original: As in `Feature`; of a dataset of this toolkit, also of pictures that lie there as
+            they were recorded.
     """
 
     name: str
@@ -57,6 +60,7 @@ class ForeignArray:
     jpeg: Literal["", "standard", "swapped"] = ""
     columns: tuple[str, ...] = ()
     quality: int = 95
+    original: StoredPicture | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

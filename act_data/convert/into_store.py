@@ -25,6 +25,7 @@ from act_data.records import (
     ImportRecord,
     PictureOrigin,
     SourceRecord,
+    StoredPicture,
     VersionRecord,
 )
 from act_data.store import jpeg, open_writer
@@ -44,17 +45,7 @@ def schema_of(
 ) -> DatasetSchema:
     """The schema of the target. Without stamps in the source it has no sync columns at all."""
     features = [
-        Feature(
-            name=p.name,
-            role=p.role,
-            dtype=p.dtype,
-            shape=p.shape,
-            unit=p.unit,
-            names=p.names,
-            codec=_codec(p, foreign, settings, target),
-            quality=settings.quality or p.parts[0].quality,
-            columns=p.columns,
-        )
+        _feature(p, _codec(p, foreign, settings, target), settings.quality or p.parts[0].quality)
         for p in planned
     ]
     if foreign.schema is not None:
@@ -77,6 +68,26 @@ def schema_of(
         features=tuple(features),
         stamps=foreign.stamps,
         simulated=bool(simulated),
+    )
+
+
+def _feature(planned: Planned, codec: Codec, quality: int) -> Feature:
+    original = planned.parts[0].original
+    if original is not None and original == StoredPicture(
+        height=planned.shape[0], width=planned.shape[1], codec=codec, quality=quality
+    ):
+        original = None
+    return Feature(
+        name=planned.name,
+        role=planned.role,
+        dtype=planned.dtype,
+        shape=planned.shape,
+        unit=planned.unit,
+        names=planned.names,
+        codec=codec,
+        quality=quality,
+        columns=planned.columns,
+        original=original,
     )
 
 

@@ -26,6 +26,7 @@ from act_data.records import (
     Feature,
     PictureOrigin,
     SourceRecord,
+    StoredPicture,
 )
 from act_data.store.frames import step_bytes
 from act_data.types import Role, Value
@@ -49,6 +50,7 @@ def open_own(reader: DatasetReader, kind: Format) -> Foreign:
             jpeg="" if f.codec != "jpeg" else "swapped" if swapped else "standard",
             columns=f.columns,
             quality=f.quality,
+            original=f.original or _stored(f),
         )
         for f in schema.features
         if f.role is not Role.SYNC
@@ -64,6 +66,13 @@ def open_own(reader: DatasetReader, kind: Format) -> Foreign:
         stamps=schema.stamps,
         schema=schema,
     )
+
+
+def _stored(feature: Feature) -> StoredPicture | None:
+    if feature.codec == "none":
+        return None
+    height, width = feature.shape[:2]
+    return StoredPicture(height=height, width=width, codec=feature.codec, quality=feature.quality)
 
 
 def _episode(reader: DatasetReader, number: int, kind: Format) -> ForeignEpisode:

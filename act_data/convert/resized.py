@@ -16,10 +16,7 @@ from act_data.types import EncodedImage, Value
 def resized(foreign: Foreign, size: tuple[int, int]) -> Foreign:
     """`foreign` with every picture in (H, W) `size`; colours averaged, of depth the nearest."""
     pictures = {a.name for a in foreign.arrays if _is_picture(a)}
-    arrays = [
-        replace(a, shape=(*size, *a.shape[2:]), jpeg="") if a.name in pictures else a
-        for a in foreign.arrays
-    ]
+    arrays = [_resized_array(a, size) if a.name in pictures else a for a in foreign.arrays]
     episodes = [_resized_episode(e, pictures, size) for e in foreign.episodes]
     variant = f"{foreign.variant}, pictures resized to {size[0]}x{size[1]}"
     return replace(foreign, arrays=arrays, episodes=episodes, variant=variant)
@@ -38,6 +35,12 @@ def _resized_episode(
             yield replace(row, values=values)
 
     return replace(episode, rows=rows)
+
+
+def _resized_array(array: ForeignArray, size: tuple[int, int]) -> ForeignArray:
+    was = array.original
+    once = was is not None and (was.height, was.width) == array.shape[:2]
+    return replace(array, shape=(*size, *array.shape[2:]), jpeg="", original=was if once else None)
 
 
 def _is_picture(array: ForeignArray) -> bool:

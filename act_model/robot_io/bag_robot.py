@@ -12,13 +12,19 @@ from act_data.episodes import Assembler, GapPolicy, schema_of
 from act_data.errors import DataError
 from act_data.interfaces import Source
 from act_data.observe import Observation
-from act_data.records import DatasetSchema, Feature
+from act_data.records import DatasetSchema
 from act_data.robot import with_joints
 from act_data.store.jpeg import codec_round_trip
 from act_data.types import NS_PER_MS, Reason, RobotSpec, StepType, StreamSpec, Timestep, Value
 from act_model.config import Contract
 from act_model.robot_io.interface import RobotObservation
-from act_model.robot_io.offer import columns_of, observed, offered_by
+from act_model.robot_io.offer import (
+    as_in_training,
+    cameras_of,
+    columns_of,
+    observed,
+    offered_by,
+)
 
 
 class BagRobot:
@@ -40,6 +46,8 @@ class BagRobot:
         Raises:
             DataError: A stream is missing, or there is no usable frame.
         """
+        self._policy = policy
+        self._cameras = cameras_of(policy)
         self._observed = observed(policy)
         self._acted = [v.name for v in policy.action]
         latency_ns = round(policy.latency_ms * NS_PER_MS)
@@ -60,7 +68,7 @@ class BagRobot:
     @property
     def contract(self) -> Contract:
         """All that the recording holds."""
-        return offered_by(self._schema)
+        return offered_by(self._schema, self._policy)
 
     def observe(self) -> RobotObservation | None:
         """The next step of the recording; None after the last."""
@@ -77,8 +85,7 @@ class BagRobot:
             first=first,
             valid=self._valid(step, self._observed),
             arrays=lambda: {
-                name: self._stored(step.observation[name], self._features[name])
-                for name in self._observed
+                name: self._seen(step.observation[name], name) for name in self._observed
             },
             demonstrated=self._demonstrated(step),
         )
@@ -97,8 +104,7 @@ class BagRobot:
 
     def _schema_of(self, first: Timestep, policy: Contract) -> DatasetSchema:
         """As the recording's dataset would have, with the codecs of the policy's dataset."""
-        cameras = {f"images/{c.name}": c for c in policy.cameras}
-        cameras |= {f"depth/{c.name}": c for c in policy.depth}
+        cameras = {name: c.original or c for name, c in self._cameras.items()}
         schema = schema_of(
             self._observation.robot,
             first,
@@ -127,12 +133,15 @@ class BagRobot:
         action_A = np.concatenate(parts)
         return action_A if np.isfinite(action_A).all() else None
 
-    @staticmethod
-    def _stored(value: Value, feature: Feature) -> NDArray[np.generic]:
-        """`value` as the store would give it back."""
+    def _seen(self, value: Value, name: str) -> NDArray[np.generic]:
+        """`value` as the policy's dataset would give it back."""
+        feature = self._features[name]
         if feature.dtype == "uint8":
-            return codec_round_trip(value, feature)
-        return np.asarray(value, feature.dtype)
+            stored: NDArray[np.generic] = codec_round_trip(value, feature)
+        else:
+            stored = np.asarray(value, feature.dtype)
+        camera = self._cameras.get(name)
+        return stored if camera is None else as_in_training(stored, feature, camera)
 
 
 def _as_trained(robot: RobotSpec, policy: Contract) -> RobotSpec:

@@ -14,7 +14,13 @@ from act_data.records import SYNC_REASON, TIMESTAMP
 from act_data.types import Reason
 from act_model.config import Contract
 from act_model.robot_io.interface import RobotObservation
-from act_model.robot_io.offer import columns_of, observed, offered_by
+from act_model.robot_io.offer import (
+    as_in_training,
+    cameras_of,
+    columns_of,
+    observed,
+    offered_by,
+)
 
 
 class DatasetRobot:
@@ -38,6 +44,8 @@ class DatasetRobot:
             )
         self._reader = reader
         self._episode = episode
+        self._policy = policy
+        self._cameras = cameras_of(policy)
         self._observed = observed(policy)
         self._acted = [v.name for v in policy.action]
         self._length = reader.episodes[episode].length
@@ -49,7 +57,7 @@ class DatasetRobot:
     @property
     def contract(self) -> Contract:
         """All that the dataset holds."""
-        return offered_by(self._reader.schema)
+        return offered_by(self._reader.schema, self._policy)
 
     def observe(self) -> RobotObservation | None:
         """The next row; None after the last."""
@@ -65,12 +73,16 @@ class DatasetRobot:
             tick_ns=int(track.tick_ns[row]),
             first=row == 0,
             valid=bool(track.seen[row]),
-            arrays=lambda: {
-                name: self._reader.read(name, self._episode, row, row + 1)[0]
-                for name in self._observed
-            },
+            arrays=lambda: {name: self._seen(name, row) for name in self._observed},
             demonstrated=track.action[row].copy() if track.acted[row] else None,
         )
+
+    def _seen(self, name: str, row: int) -> NDArray[np.generic]:
+        value: NDArray[np.generic] = self._reader.read(name, self._episode, row, row + 1)[0]
+        camera = self._cameras.get(name)
+        if camera is None:
+            return value
+        return as_in_training(value, self._reader.schema.feature(name), camera)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from act_data.convert import cache
 from act_data.errors import DataError, InputError
 from act_data.ingest import IngestSettings, ingest
 from act_data.interfaces import DatasetReader
@@ -18,6 +19,7 @@ from act_data.robot import load_robot
 from act_data.sources import Recording, find_recordings, open_recording
 from act_data.store import open_dataset
 from act_data.types import Reason, SyncPolicy
+from act_model.checkpoint import contract_of
 from act_model.chunking import TemporalEnsemble
 from act_model.dataset import EpisodeChunks
 from act_model.deploy import Mode, deploy
@@ -195,6 +197,35 @@ class TestBagRobot:
         assert first is not None
         assert second is not None
         assert second.tick_ns - first.tick_ns == pytest.approx(1e9 / 15, abs=1)
+
+    @pytest.mark.parametrize("size", [None, (30, 40)], ids=["as-it-was", "smaller"])
+    def test_a_policy_trained_on_a_raw_copy_sees_the_same_bits_of_the_bag(
+        self, ingested: Ingested, tmp_path: Path, size: tuple[int, int] | None
+    ) -> None:
+        reader, recording, policy = ingested
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ACT_REGISTRY", str(tmp_path / "registry.db"))
+            cache(str(reader.path), size=size, out=tmp_path / "copy.zarr")
+        copy = open_dataset(tmp_path / "copy.zarr")
+        trained = contract_of(
+            copy.schema, policy.checkpoint.train, K, cameras=("cam_high",), depth=("cam_high",)
+        )
+        of_copy, of_original = (DatasetRobot(r, 0, trained) for r in (copy, reader))
+        compared = 0
+        with open_recording(recording) as source:
+            of_bag = BagRobot(source, load_robot("cobot_magic"), trained)
+            for robot in (of_copy, of_original, of_bag):
+                check_contract(trained, robot.contract)
+            for _ in range(40):
+                seen = [robot.observe() for robot in (of_copy, of_original, of_bag)]
+                assert all(observed is not None and observed.valid for observed in seen)
+                copied, *others = [observed.arrays() for observed in seen if observed is not None]
+                assert copied["images/cam_high"].shape[:2] == (size or (48, 64))
+                for other in others:
+                    for name, value in copied.items():
+                        assert np.array_equal(value, other[name]), name
+                        compared += 1
+        assert compared == 40 * 2 * 5
 
     def test_closing_ends_the_recording(self, ingested: Ingested) -> None:
         reader, recording, _ = ingested
