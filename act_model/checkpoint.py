@@ -1,7 +1,8 @@
 """A checkpoint is a folder of safetensors and JSON: it appears whole or not at all.
 
     model.safetensors   weights
-    config.json         ModelConfig, TrainConfig, step, metrics, and the digest of every other file
+    config.json         the network's configuration, TrainConfig, step, metrics, and the digest of
+                        every other file
     contract.json       what a robot must deliver and will receive
     stats.json          the statistics that state and action were normalised with
     dataset.json        the exact data it was trained on
@@ -36,10 +37,11 @@ from act_model.config import (
     CameraContract,
     Contract,
     DatasetRef,
-    ModelConfig,
+    NetworkConfig,
     TrainConfig,
     VectorContract,
 )
+from act_model.families import AnyNetworkConfig
 
 FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
@@ -59,6 +61,7 @@ class CheckpointConfig(Record):
 
     Attributes:
         step: Optimiser steps behind these weights.
+        model: Names its family as `policy`.
         metrics: Of the last validation, finite numbers only.
         files: Digest of every other file of the folder, by name.
     """
@@ -67,7 +70,7 @@ class CheckpointConfig(Record):
     format_version: int = FORMAT_VERSION
     step: int
     metrics: Mapping[str, float]
-    model: ModelConfig
+    model: AnyNetworkConfig
     train: TrainConfig
     files: Mapping[str, FileDigest]
 
@@ -91,7 +94,8 @@ class TrainerState:
     """The part of a training run that is not in the weights.
 
     Attributes:
-        moments: The optimiser's tensors, by "<parameter>/<quantity>".
+        moments: The optimiser's tensors, by "<parameter>/<quantity>"; also the weights themselves
+            where those of the checkpoint are their moving average.
     """
 
     record: TrainerRecord
@@ -103,7 +107,7 @@ class Checkpoint:
     """A checkpoint on disk, checked; the weights are read by `load_weights`."""
 
     folder: Path
-    model: ModelConfig
+    model: NetworkConfig
     train: TrainConfig
     contract: Contract
     stats: StatsRecord
@@ -116,7 +120,7 @@ def save(
     folder: Path,
     *,
     weights: Mapping[str, Tensor],
-    model: ModelConfig,
+    model: NetworkConfig,
     train: TrainConfig,
     contract: Contract,
     stats: StatsRecord,

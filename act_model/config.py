@@ -15,27 +15,41 @@ from act_data.records import Codec, Record, StoredPicture, StreamSync
 from act_data.types import ClockPolicy
 
 
-class ModelConfig(Record):
-    """The network. Sizes of state and action come from the dataset.
+class NetworkConfig(Record):
+    """What every network has, whatever its family. Sizes of state and action come from the dataset.
 
     Attributes:
+        policy: The family.
         cameras: Image arrays, without "images/", in the order the network sees them.
         depth: Depth arrays, without "depth/", each also in `cameras`.
         image_size: (H, W) of every picture at the network's door.
         chunk_size: K, actions predicted at once.
-        decoder_layers: All of them are used (the original trains one of its seven).
         backbone_per_camera: One ResNet per camera instead of a shared one.
         backbone_weights: "none", "imagenet" (torchvision's local cache), or a path to a
             safetensors file with torchvision's names.
-        dropout: 0 makes CPU training 25-30 % faster.
     """
 
+    policy: str
     state_dim: PositiveInt
     action_dim: PositiveInt
     cameras: tuple[str, ...] = ()
     depth: tuple[str, ...] = ()
     image_size: tuple[PositiveInt, PositiveInt] = (480, 640)
     chunk_size: PositiveInt = Field(100, le=10_000)
+    backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
+    backbone_per_camera: bool = False
+    backbone_weights: str = "none"
+
+
+class ModelConfig(NetworkConfig):
+    """The ACT network.
+
+    Attributes:
+        decoder_layers: All of them are used (the original trains one of its seven).
+        dropout: 0 makes CPU training 25-30 % faster.
+    """
+
+    policy: Literal["act"] = "act"
     hidden_dim: PositiveInt = 512
     heads: PositiveInt = 8
     feedforward_dim: PositiveInt = 3200
@@ -47,9 +61,6 @@ class ModelConfig(Record):
     vq_classes: PositiveInt = 32
     vq_codes: PositiveInt = 32
     dropout: float = Field(0.1, ge=0, lt=1)
-    backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
-    backbone_per_camera: bool = False
-    backbone_weights: str = "none"
     position: Literal["sine", "learned"] = "sine"
     is_pad_head: bool = False
 
@@ -91,6 +102,8 @@ class TrainConfig(Record):
         normalise: How state and action are scaled.
         std_floor: Smallest standard deviation used by "mean_std", in the array's own unit.
         grad_clip: Largest gradient norm; 0 switches clipping off.
+        ema: Decay of the moving average of the weights that is validated, kept and deployed, once
+            warmed up; 0 switches it off.
         val_every: Steps between validations; each also saves `last`.
         val_starts: Starts of the fixed validation grid per held-out episode.
         starts: What counts the same: every step, or every episode, which then gives one random
@@ -109,6 +122,7 @@ class TrainConfig(Record):
     lr_backbone: float = Field(1e-5, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     grad_clip: float = Field(10.0, ge=0)
+    ema: float = Field(0.0, ge=0, lt=1)
     normalise: Literal["mean_std", "unit", "symmetric"] = "mean_std"
     std_floor: float = Field(1e-2, gt=0)
     augment: AugmentConfig | None = None

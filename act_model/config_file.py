@@ -14,12 +14,13 @@ from act_data.errors import InputError, NotFoundError
 from act_data.records import Record
 from act_data.robot.checks import nearest
 from act_data.robot.yaml_lines import MAX_BYTES, Located, Problem, read
-from act_model.config import AugmentConfig, LossConfig, ModelConfig, TrainConfig
+from act_model.config import AugmentConfig, LossConfig, NetworkConfig, TrainConfig
+from act_model.families import DEFAULT, family_of
 
 _OF_THE_DATASET: Mapping[str, object] = {"state_dim": 1, "action_dim": 1}  # never written down
-_SECTIONS: Mapping[str, type[Record]] = {"model": ModelConfig, "train": TrainConfig}
+_SECTIONS = ("model", "train")
 _RECORDS: Mapping[tuple[str, ...], type[Record]] = {
-    **{(name,): record for name, record in _SECTIONS.items()},
+    ("train",): TrainConfig,
     ("train", "loss"): LossConfig,
     ("train", "augment"): AugmentConfig,
 }
@@ -30,7 +31,7 @@ class ConfigFile:
     """The fields that a file sets, checked one by one; the others are for the command to say.
 
     Attributes:
-        model: Fields of ModelConfig, without the sizes that come from the dataset.
+        model: Fields of the network's configuration, without the sizes that come from the dataset.
         train: Fields of TrainConfig; `loss` and `augment` are mappings of their own fields.
     """
 
@@ -38,10 +39,13 @@ class ConfigFile:
     train: Mapping[str, Any]
 
 
-def read_config(path: Path) -> ConfigFile:
-    """The file at `path`: `model:` with fields of ModelConfig, `train:` with those of TrainConfig.
+def read_config(path: Path, policy: str | None = None) -> ConfigFile:
+    """The file at `path`: `model:` with fields of the network, `train:` with those of TrainConfig.
 
     JSON is YAML, so one reader does for both. Nothing is constructed from it.
+
+    Args:
+        policy: The family whose network it is; None: the one that the file names, or the default.
 
     Raises:
         NotFoundError: There is no such file.
@@ -70,13 +74,13 @@ def read_config(path: Path) -> ConfigFile:
         ) from None
     file = ConfigFile(model={}, train={})
     if not problems:
-        file, problems = _checked(located)
+        file, problems = _checked(located, policy)
     if problems:
         raise _error(path, sorted(problems, key=lambda p: p.line))
     return file
 
 
-def _checked(located: Located) -> tuple[ConfigFile, list[Problem]]:
+def _checked(located: Located, policy: str | None) -> tuple[ConfigFile, list[Problem]]:
     """What the values mean, and everything that is wrong with them."""
     data = located.data
     if not isinstance(data, dict):
@@ -84,12 +88,18 @@ def _checked(located: Located) -> tuple[ConfigFile, list[Problem]]:
             Problem(1, f"{data!r} is not a mapping", "Write `model:` and `train:`.")
         ]
     problems = [
-        Problem(located.line((name,)), f"unknown key {name!r}", nearest(name, tuple(_SECTIONS)))
+        Problem(located.line((name,)), f"unknown key {name!r}", nearest(name, _SECTIONS))
         for name in data
         if name not in _SECTIONS
     ]
+    try:
+        network = _network(data, policy)
+    except InputError as e:
+        line = located.line(("model", "policy"))
+        return ConfigFile({}, {}), [*problems, Problem(line, str(e), e.hint)]
+    records = {**_RECORDS, ("model",): network}
     sections: dict[str, Mapping[str, Any]] = {}
-    for name, record in _SECTIONS.items():
+    for name in _SECTIONS:
         given = data.get(name)
         if given is None:  # absent, or nothing but comments
             given = {}
@@ -97,30 +107,43 @@ def _checked(located: Located) -> tuple[ConfigFile, list[Problem]]:
             what = f"{name} is {given!r}, not a mapping of its fields"
             problems.append(Problem(located.line((name,)), what))
             continue
-        sizes = _OF_THE_DATASET if record is ModelConfig else {}
+        sizes = _OF_THE_DATASET if name == "model" else {}
         for field in sizes.keys() & given.keys():
             what = f"{name}.{field} comes from the dataset"
             problems.append(Problem(located.line((name, field)), what, "Leave it out."))
         try:
-            checked = record.model_validate({**given, **sizes})
+            checked = records[name,].model_validate({**given, **sizes})
         except ValidationError as e:
-            problems += [_problem(name, error, located) for error in e.errors()]
+            problems += [_problem(name, error, located, records) for error in e.errors()]
         else:
             dumped = checked.model_dump(exclude_unset=True)
             sections[name] = {field: v for field, v in dumped.items() if field not in sizes}
     return ConfigFile(sections.get("model", {}), sections.get("train", {})), problems
 
 
-def _problem(section: str, error: ErrorDetails, located: Located) -> Problem:
+def _network(data: Mapping[str, Any], policy: str | None) -> type[NetworkConfig]:
+    """The configuration of the family that is asked for, in the file or otherwise."""
+    model = data.get("model")
+    named = model.get("policy", DEFAULT) if isinstance(model, dict) else DEFAULT
+    kind: type[NetworkConfig] = family_of(str(policy or named)).config
+    return kind
+
+
+def _problem(
+    section: str,
+    error: ErrorDetails,
+    located: Located,
+    records: Mapping[tuple[str, ...], type[Record]],
+) -> Problem:
     where = (section, *error["loc"])
     line, name = located.line(where), ".".join(map(str, where))
     if error["type"] == "extra_forbidden":
-        fields = tuple(f for f in _RECORDS[_names(where[:-1])].model_fields)
+        fields = tuple(f for f in records[_names(where[:-1])].model_fields)
         choices = tuple(f for f in fields if f not in _OF_THE_DATASET)
         return Problem(line, f"unknown key {name!r}", nearest(str(where[-1]), choices))
     way_out = ""
-    if _names(where) in _RECORDS:
-        way_out = f"Its fields are: {', '.join(_RECORDS[_names(where)].model_fields)}."
+    if _names(where) in records:
+        way_out = f"Its fields are: {', '.join(records[_names(where)].model_fields)}."
     return Problem(line, f"{name} is {error['input']!r}: {error['msg']}", way_out)
 
 

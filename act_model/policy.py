@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from act_data.errors import InputError, StoreError
 from act_data.records import StatsRecord
@@ -21,23 +22,8 @@ from act_model import checkpoint as checkpoints
 from act_model.checkpoint import Checkpoint
 from act_model.config import CameraContract, Contract, VectorContract
 from act_model.dataset import Batch
-from act_model.nn import ActCvae
+from act_model.families import Family, NetworkInput, family_of
 from act_model.transforms import Transform
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkInput:
-    """Observations at the network's door.
-
-    Attributes:
-        images: (B, N, 3, H, W) float32, resized, ImageNet-normalised.
-        state: (B, S) float32, normalised.
-        depth: (B, M, 1, H, W) float32 metres; None without depth.
-    """
-
-    images: Tensor
-    state: Tensor
-    depth: Tensor | None
 
 
 class Policy:
@@ -48,18 +34,20 @@ class Policy:
         contract: What it needs to see and what it delivers.
         stats: Of the data it was trained on.
         device: Where it runs.
+        family: What `network` is.
         network: In evaluation mode.
         transform: Into and out of `network`.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, network: ActCvae, device: torch.device | str = "cpu"
+        self, checkpoint: Checkpoint, network: nn.Module, device: torch.device | str = "cpu"
     ) -> None:
         """A policy from parts that are already in memory; from a folder: `load`."""
         self.checkpoint = checkpoint
         self.contract: Contract = checkpoint.contract
         self.stats: StatsRecord = checkpoint.stats
         self.device = torch.device(device)
+        self.family: Family[Any, Any] = family_of(checkpoint.model)
         self.network = network.to(self.device).eval()
         self.transform = Transform(
             checkpoint.model, checkpoint.contract, checkpoint.stats, checkpoint.train
@@ -78,14 +66,14 @@ class Policy:
             InputError: There is no such device.
         """
         checkpoint = checkpoints.load(folder)
-        network = ActCvae(checkpoint.model)
+        network = family_of(checkpoint.model).build(checkpoint.model)
         weights = checkpoints.load_weights(checkpoint)
         _check_weights(folder, network.state_dict(), weights)
         network.load_state_dict(weights)
         return cls(checkpoint, network, device_of(device))
 
     def predict(self, observation: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float32]:
-        """The actions of the next K ticks, (K, A) float32 in the robot's units; z = 0.
+        """The actions of the next K ticks, (K, A) float32 in the robot's units.
 
         Args:
             observation: By array name, as the dataset holds one step: "qpos" (D,) float32,
@@ -127,9 +115,9 @@ class Policy:
 
     def _predict(self, seen: NetworkInput) -> NDArray[np.float32]:
         with torch.inference_mode():
-            output = self.network(seen.images, seen.state, depth_BM1HW=seen.depth)
+            predicted = self.family.predict(self.network, seen)
             actions_BKA: NDArray[np.float32] = (
-                self.transform.unaction(output.actions_BKA).float().cpu().numpy()
+                self.transform.unaction(predicted.actions_BKA).float().cpu().numpy()
             )
         return actions_BKA
 

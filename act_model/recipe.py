@@ -15,60 +15,29 @@ from act_data.interfaces import DatasetReader
 from act_data.records import Record
 from act_data.registry import Registry
 from act_data.types import Role
-from act_model.config import ModelConfig, TrainConfig
+from act_model.config import TrainConfig
 from act_model.config_file import ConfigFile, read_config
+from act_model.families import DEFAULT, Family, Size, family_of
 from act_model.nn import imagenet_at_hand
 from act_model.run_folder import discard_empty
 from act_model.train import StepReport, TrainResult
 from act_model.train import train as train_on
 
-Size = Literal["act", "small", "tiny"]
-
 MIN_SIDE, MAX_SIDE = 16, 4096  # of a picture at the network's door, in pixels
-
-# Fields of ModelConfig, and the learning rates of network and backbone that go with them. "act" is
-# Zhao et al. (2023); the other two are sized for a CPU, where lr 1e-5 would need days. A backbone
-# with frozen batch norm does not take such rates: at 5e-4 its features grew from 1 to 7000 in 12
-# steps, and the gradient was NaN at the 14th.
-SIZES: Mapping[Size, tuple[Mapping[str, object], float, float]] = {
-    "act": ({}, 1e-5, 1e-5),
-    "small": (
-        {
-            "hidden_dim": 256,
-            "feedforward_dim": 1024,
-            "decoder_layers": 2,
-            "style_layers": 2,
-            "dropout": 0.0,
-        },
-        1e-4,
-        2e-5,
-    ),
-    "tiny": (
-        {
-            "hidden_dim": 128,
-            "heads": 4,
-            "feedforward_dim": 512,
-            "encoder_layers": 2,
-            "decoder_layers": 2,
-            "style_layers": 2,
-            "dropout": 0.0,
-        },
-        5e-4,
-        5e-5,
-    ),
-}
 
 
 class TrainRequest(Record):
     """A training run as a person asks for it.
 
-    None leaves a field to the configuration file, then to the size or the dataset, then to the
-    defaults of ModelConfig and TrainConfig.
+    None leaves a field to the configuration file, then to the size, the family or the dataset,
+    then to the defaults of its records.
 
     Attributes:
         dataset: A path, a name, or "name@version".
         out: Run folder; `runs/<dataset>` by default.
         config: See `config_file`.
+        policy: A family; "act" by default.
+        size: One of the family's; its first by default.
         action: All action arrays by default, so that a mobile base is learned with the arms.
         image_size: (H, W) at the network's door; as recorded by default.
         backbone_weights: "auto", the default, is ImageNet when torchvision's cache on this machine
@@ -80,7 +49,8 @@ class TrainRequest(Record):
     dataset: str
     out: Path | None = None
     config: Path | None = None
-    size: Size = "act"
+    policy: str | None = None
+    size: str | None = None
     steps: int | None = None
     batch_size: int | None = None
     chunk: int | None = None
@@ -137,10 +107,14 @@ def train(
         ConflictError: The run folder holds another run.
         ActError: The run needs more memory than there is.
     """
-    file = ConfigFile({}, {}) if request.config is None else read_config(request.config)
+    file = ConfigFile({}, {})
+    if request.config is not None:
+        file = read_config(request.config, request.policy)
+    family, size = _family(request, file)
     reader = open_verified(request.dataset, skip_damaged=request.skip_damaged)
     out = request.out or Path("runs") / reader.path.stem
-    config, model = _train_config(request, file, reader), _model_fields(request, file)
+    config = _train_config(request, file, reader, family, size)
+    model = _model_fields(request, file, family, size)
     fresh = not out.exists()
     try:
         result = train_on(
@@ -203,8 +177,25 @@ def _train_report(out: Path, result: TrainResult) -> TrainReport:
     )
 
 
-def _train_config(request: TrainRequest, file: ConfigFile, reader: DatasetReader) -> TrainConfig:
-    _, lr, lr_backbone = SIZES[request.size]
+def _family(request: TrainRequest, file: ConfigFile) -> tuple[Family[Any, Any], Size]:
+    """The family and the size that are asked for."""
+    family = family_of(request.policy or str(file.model.get("policy", DEFAULT)))
+    name = request.size or next(iter(family.sizes))
+    if name not in family.sizes:
+        raise InputError(
+            f"policy {family.name!r} has no size {name!r}",
+            hint=f"It has: {', '.join(family.sizes)}.",
+        )
+    return family, family.sizes[name]
+
+
+def _train_config(
+    request: TrainRequest,
+    file: ConfigFile,
+    reader: DatasetReader,
+    family: Family[Any, Any],
+    size: Size,
+) -> TrainConfig:
     every_action = tuple(f.name for f in reader.schema.named(Role.ACTION) if len(f.shape) == 1)
     flags = {
         "state": request.state,
@@ -220,9 +211,10 @@ def _train_config(request: TrainRequest, file: ConfigFile, reader: DatasetReader
     }
     chosen: dict[str, object] = {
         "action": every_action,
-        "lr": lr,
-        "lr_backbone": lr_backbone,
+        "lr": size.lr,
+        "lr_backbone": size.lr_backbone,
         "workers": 1,
+        **family.train,
         **file.train,
         **_given(flags),
     }
@@ -233,8 +225,9 @@ def _train_config(request: TrainRequest, file: ConfigFile, reader: DatasetReader
     return TrainConfig.model_validate(chosen)
 
 
-def _model_fields(request: TrainRequest, file: ConfigFile) -> dict[str, object]:
-    fields, _, _ = SIZES[request.size]
+def _model_fields(
+    request: TrainRequest, file: ConfigFile, family: Family[Any, Any], size: Size
+) -> dict[str, object]:
     flags = {
         "chunk_size": request.chunk,
         "cameras": request.cameras,
@@ -244,10 +237,11 @@ def _model_fields(request: TrainRequest, file: ConfigFile) -> dict[str, object]:
     }
     chosen: dict[str, Any] = {
         "backbone_weights": "auto",
-        "backbone": ModelConfig.model_fields["backbone"].default,
-        **fields,
+        "backbone": family.config.model_fields["backbone"].default,
+        **size.model,
         **file.model,
         **_given(flags),
+        "policy": family.name,
     }
     if "image_size" in chosen:
         _check_sides(chosen["image_size"])

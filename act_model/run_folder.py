@@ -7,7 +7,7 @@ from pathlib import Path
 from act_data.errors import ConflictError, InputError, NotFoundError
 from act_data.records import Record
 from act_model.checkpoint import Checkpoint, load
-from act_model.config import DatasetRef, ModelConfig, TrainConfig
+from act_model.config import DatasetRef, NetworkConfig, TrainConfig
 from act_model.jsonl import JsonLines
 
 METRICS = "metrics.jsonl"
@@ -78,7 +78,7 @@ def discard_empty(out: Path) -> None:
 
 
 def refuse_changes(
-    last: Checkpoint, model: ModelConfig, train: TrainConfig, dataset: DatasetRef
+    last: Checkpoint, model: NetworkConfig, train: TrainConfig, dataset: DatasetRef
 ) -> None:
     """See that `last` was started as it is to go on; otherwise it is not the same run.
 

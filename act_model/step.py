@@ -7,28 +7,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from act_data.errors import ActError, StoreError
-from act_model.config import ModelConfig, TrainConfig
+from act_model.average import WeightAverage
+from act_model.config import NetworkConfig, TrainConfig
 from act_model.dataset import Batch
-from act_model.nn import ActCvae, act_loss
+from act_model.families import Family, NetworkInput, family_of
 from act_model.transforms import Transform
 
 # Purposes of a random stream; a number each, so that no two share one.
 _INIT, _STEP, _AUGMENT = range(3)
 
+_RAW = "raw"  # the weights themselves, where a checkpoint's are their average
 
-def new_network(model: ModelConfig, config: TrainConfig) -> ActCvae:
+
+def new_network(model: NetworkConfig, config: TrainConfig) -> nn.Module:
     """The network with the random weights of `config.seed`, in training mode, on the CPU."""
     torch.manual_seed(_seed(config.seed, 0, _INIT))
-    return ActCvae(model).train()
+    network: nn.Module = family_of(model).build(model)
+    return network.train()
 
 
-def new_optimizer(net: ActCvae, config: TrainConfig) -> torch.optim.AdamW:
+def new_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW with the backbone at its own rate, as in the original."""
     backbone = [p for name, p in net.named_parameters() if name.startswith("backbone.")]
     others = [p for name, p in net.named_parameters() if not name.startswith("backbone.")]
@@ -39,11 +44,17 @@ def new_optimizer(net: ActCvae, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def backward(
-    net: ActCvae, transform: Transform, batch: Batch, config: TrainConfig, step: int
+    family: Family[Any, Any],
+    net: nn.Module,
+    transform: Transform,
+    batch: Batch,
+    config: TrainConfig,
+    step: int,
 ) -> tuple[dict[str, float], float]:
     """Leave the gradients of `batch` in `net`, clipped.
 
     Args:
+        family: Of `net`.
         net: The network, in training mode.
         transform: On the device of `net`, as `batch` is.
         batch: In the robot's units.
@@ -55,23 +66,21 @@ def backward(
     """
     generator = torch.Generator().manual_seed(_seed(config.seed, step, _AUGMENT))
     draws = transform.draws(len(batch.state), generator)
-    torch.manual_seed(_seed(config.seed, step, _STEP))  # dropout and style noise
-    actions_BKA = transform.action(batch.actions)
-    output = net(
-        transform.images(batch.images, draws),
-        transform.state(batch.state),
-        actions_BKA,
-        batch.is_pad,
-        transform.depth(batch.depth, draws),
+    torch.manual_seed(_seed(config.seed, step, _STEP))  # dropout, style noise, levels of noise
+    seen = NetworkInput(
+        images=transform.images(batch.images, draws),
+        state=transform.state(batch.state),
+        depth=transform.depth(batch.depth, draws),
     )
-    losses = act_loss(output, actions_BKA, batch.is_pad, config.loss)
+    actions_BKA = transform.action(batch.actions)
+    objective = family.objective(net, seen, actions_BKA, batch.is_pad, config.loss)
     net.zero_grad(set_to_none=True)
-    torch.autograd.backward(losses.total)
+    torch.autograd.backward(objective.total)
     norm = torch.nn.utils.clip_grad_norm_(net.parameters(), config.grad_clip or math.inf)
-    parts = (losses.total, losses.reconstruction, losses.kl, losses.is_pad, norm)
+    numbers = (objective.total, *objective.parts.values(), norm)
     # One synchronisation with the device per step, for all the numbers together.
-    *values, grad_norm = torch.stack([part.detach() for part in parts]).tolist()
-    return dict(zip(("loss", "reconstruction", "kl", "is_pad"), values, strict=True)), grad_norm
+    *values, grad_norm = torch.stack([number.detach() for number in numbers]).tolist()
+    return dict(zip(("loss", *objective.parts), values, strict=True)), grad_norm
 
 
 def check_finite(losses: Mapping[str, float], grad_norm: float, step: int, good: str) -> None:
@@ -88,17 +97,27 @@ def check_finite(losses: Mapping[str, float], grad_norm: float, step: int, good:
             )
 
 
-def moments(net: ActCvae, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
-    """AdamW's tensors by "<parameter>/<quantity>"."""
-    return {
+def moments(
+    net: nn.Module, optimizer: torch.optim.AdamW, average: WeightAverage | None
+) -> dict[str, Tensor]:
+    """AdamW's tensors by "<parameter>/<quantity>", and the raw weights beside an average."""
+    tensors = {
         f"{name}/{quantity}": tensor
         for name, parameter in net.named_parameters()
         for quantity, tensor in optimizer.state[parameter].items()
     }
+    if average is not None:
+        tensors |= {f"{name}/{_RAW}": weights for name, weights in average.raw().items()}
+    return tensors
 
 
-def load_moments(net: ActCvae, optimizer: torch.optim.AdamW, saved: Mapping[str, Tensor]) -> None:
-    """Put what `moments` gave back into a new optimizer of the same network.
+def load_moments(
+    net: nn.Module,
+    optimizer: torch.optim.AdamW,
+    average: WeightAverage | None,
+    saved: Mapping[str, Tensor],
+) -> None:
+    """Put what `moments` gave back into a new optimizer, and a new average, of the same network.
 
     Raises:
         StoreError: They are those of another network.
@@ -108,6 +127,7 @@ def load_moments(net: ActCvae, optimizer: torch.optim.AdamW, saved: Mapping[str,
     order = [names[p] for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {i: {} for i in range(len(order))}
     number = {name: i for i, name in enumerate(order)}
+    raw: dict[str, Tensor] = {}
     for key, tensor in saved.items():
         name, _, quantity = key.rpartition("/")
         if name not in number:
@@ -115,9 +135,14 @@ def load_moments(net: ActCvae, optimizer: torch.optim.AdamW, saved: Mapping[str,
                 f"the saved optimizer has {name!r}, the network has no such parameter",
                 hint="The checkpoint is of another version of the toolkit: start a new run.",
             )
-        state[number[name]][quantity] = tensor
+        if quantity == _RAW:
+            raw[name] = tensor
+        else:
+            state[number[name]][quantity] = tensor
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+    if average is not None:
+        average.load_raw(raw)
 
 
 def _seed(seed: int, step: int, purpose: int) -> int:

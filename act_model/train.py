@@ -1,4 +1,4 @@
-"""Train the ACT policy on one version of a dataset; a run goes on exactly where it was killed.
+"""Train a policy on one version of a dataset; a run goes on exactly where it was killed.
 
 A run is a folder: `metrics.jsonl`, the checkpoint `best` (smallest error on held-out episodes) and
 the checkpoint `last`, which also holds what training needs to go on. Batches, dropout, style noise
@@ -18,10 +18,12 @@ from types import FrameType
 
 import torch
 from pydantic import ValidationError
+from torch import nn
 
 from act_data.errors import InputError, StoreError
 from act_data.interfaces import DatasetReader
 from act_data.records import DatasetSchema, StatsRecord
+from act_model.average import WeightAverage
 from act_model.checkpoint import (
     Checkpoint,
     TrainerRecord,
@@ -31,9 +33,11 @@ from act_model.checkpoint import (
     load_weights,
     save,
 )
-from act_model.config import Contract, DatasetRef, ModelConfig, TrainConfig
+from act_model.config import Contract, DatasetRef, ModelConfig, NetworkConfig, TrainConfig
 from act_model.dataset import vector_of
-from act_model.nn import ActCvae, load_backbone_weights
+from act_model.families import DEFAULT, family_of
+from act_model.nn import load_backbone_weights
+from act_model.nn.backbone import CameraBackbone
 from act_model.policy import device_of
 from act_model.run_folder import BEST, LAST, open_metrics, open_run, refuse_changes
 from act_model.step import (
@@ -122,8 +126,9 @@ def train(
         reader: The version to train on.
         out: Folder of the run; must be new, or hold the run to resume.
         config: The run. When resuming, only steps, workers and device may differ.
-        model: Fields of ModelConfig that are not to be the default. By default the network sees
-            all cameras of the dataset, no depth, at the size of the first camera.
+        model: Fields of the network's configuration that are not to be the default; `policy` names
+            its family, "act" by default. By default the network sees all cameras of the dataset,
+            no depth, at the size of the first camera.
         stats: Of the training split of this version; None: what is saved with the version, or
             computed now.
         cotrain: Other datasets of the same robot, and the share of every batch that their train
@@ -143,7 +148,8 @@ def train(
     device = device_of(config.device)
     architecture = model_config(reader.schema, config, model or {})
     dataset = dataset_ref(reader, cotrain)
-    _check_is_pad(architecture, config)
+    if isinstance(architecture, ModelConfig):
+        _check_is_pad(architecture, config)
     last = open_run(out, resume=resume)
     stats = statistics_for(reader, stats, last)
     if last is not None:
@@ -161,13 +167,17 @@ def train(
     held_out = chunks_of(reader, "val", config, architecture) if dataset.val else None
     grid = held_out.grid(config.val_starts) if held_out else ()
 
+    family = family_of(architecture)
     net = new_network(architecture, config).to(device)
     optimizer = new_optimizer(net, config)
+    average: WeightAverage | None = None
     record, step, metrics, good = TrainerRecord(), 0, dict[str, float](), "none yet"
     if last is None:
-        load_backbone_weights(net.backbone, architecture.backbone_weights)
+        _load_backbone(net, architecture)
+        average = WeightAverage(net, config.ema) if config.ema else None
     else:
-        record, step, metrics = _restore(last, net, optimizer)
+        average = WeightAverage(net, config.ema) if config.ema else None
+        record, step, metrics = _restore(last, net, optimizer, average)
         good = f"{last.folder}, of step {step}"
 
     def keep(name: str, trainer: TrainerState | None = None) -> Path:
@@ -193,10 +203,12 @@ def train(
         while step < config.steps:
             started = time.perf_counter()
             batch = next(batches).to(device)
-            losses, grad_norm = backward(net, transform, batch, config, step)
+            losses, grad_norm = backward(family, net, transform, batch, config, step)
             step += 1
             check_finite(losses, grad_norm, step, good)
             optimizer.step()
+            if average is not None:
+                average.update(step)
             rate = config.batch_size / (time.perf_counter() - started)
             rates = {"lr": config.lr, "lr_backbone": config.lr_backbone, "samples_per_s": rate}
             numbers = {**losses, "grad_norm": grad_norm, **rates, "time": time.time()}
@@ -205,17 +217,20 @@ def train(
             due = step % config.val_every == 0 or step == config.steps
             validation: Validation | None = None
             saved: list[Path] = []
-            if due and held_out is not None:
-                validation = validate(net, transform, held_out, grid, names=names, device=device)
-                metrics = validation.flat()
-                log.write({"kind": "val", "step": step, **metrics, "time": time.time()})
-                if record.best is None or validation.l1 < record.best:
-                    record = TrainerRecord(best=validation.l1, best_step=step)
-                    saved.append(keep(BEST))
             stop = interrupted.is_set()
             if due or stop:
-                trainer = TrainerState(record=record, moments=moments(net, optimizer))
-                saved.append(keep(LAST, trainer))
+                trainer_tensors = moments(net, optimizer, average)
+                with average.in_place() if average is not None else contextlib.nullcontext():
+                    if due and held_out is not None:
+                        validation = validate(
+                            family, net, transform, held_out, grid, names=names, device=device
+                        )
+                        metrics = validation.flat()
+                        log.write({"kind": "val", "step": step, **metrics, "time": time.time()})
+                        if record.best is None or validation.l1 < record.best:
+                            record = TrainerRecord(best=validation.l1, best_step=step)
+                            saved.append(keep(BEST))
+                    saved.append(keep(LAST, TrainerState(record=record, moments=trainer_tensors)))
                 good = f"{out / LAST}, of step {step}"
             if on_step is not None:
                 report = StepReport(
@@ -245,8 +260,8 @@ def train(
 
 def model_config(
     schema: DatasetSchema, config: TrainConfig, overrides: Mapping[str, object]
-) -> ModelConfig:
-    """The network for arrays of `schema`; `overrides` are fields of ModelConfig.
+) -> NetworkConfig:
+    """The network for arrays of `schema`; `overrides` are fields of its family's configuration.
 
     Raises:
         InputError: An array or a field does not exist, or a value does not fit it.
@@ -264,15 +279,16 @@ def model_config(
     }
     if cameras:
         derived["image_size"] = schema.feature(f"images/{cameras[0]}").shape[:2]
+    fields: type[NetworkConfig] = family_of(str(overrides.get("policy", DEFAULT))).config
     try:
-        return ModelConfig.model_validate({**derived, **overrides})
+        return fields.model_validate({**derived, **overrides})
     except ValidationError as e:
         problems = "; ".join(
             f"{'.'.join(map(str, p['loc']))} = {p['input']!r}: {p['msg']}" for p in e.errors()
         )
         raise InputError(
             f"the model configuration does not hold: {problems}",
-            hint=f"Fields are: {', '.join(ModelConfig.model_fields)}.",
+            hint=f"Fields are: {', '.join(fields.model_fields)}.",
         ) from None
 
 
@@ -297,7 +313,7 @@ def _action_names(contract: Contract) -> list[str]:
     return names
 
 
-def _notes(dataset: DatasetRef, model: ModelConfig, *, resumed: bool) -> tuple[str, ...]:
+def _notes(dataset: DatasetRef, model: NetworkConfig, *, resumed: bool) -> tuple[str, ...]:
     notes = []
     if not dataset.val:
         notes.append(
@@ -309,8 +325,17 @@ def _notes(dataset: DatasetRef, model: ModelConfig, *, resumed: bool) -> tuple[s
     return tuple(notes)
 
 
+def _load_backbone(net: nn.Module, model: NetworkConfig) -> None:
+    backbone = getattr(net, "backbone", None)
+    if isinstance(backbone, CameraBackbone):
+        load_backbone_weights(backbone, model.backbone_weights)
+
+
 def _restore(
-    last: Checkpoint, net: ActCvae, optimizer: torch.optim.AdamW
+    last: Checkpoint,
+    net: nn.Module,
+    optimizer: torch.optim.AdamW,
+    average: WeightAverage | None,
 ) -> tuple[TrainerRecord, int, dict[str, float]]:
     """Bring network and optimiser to where `last` was saved."""
     trainer = load_trainer(last)
@@ -321,7 +346,7 @@ def _restore(
             f"{last.folder}: the weights do not fit the network: {e}",
             hint="The checkpoint is of another version of the toolkit: start a new run.",
         ) from e
-    load_moments(net, optimizer, trainer.moments)
+    load_moments(net, optimizer, average, trainer.moments)
     return trainer.record, last.step, dict(last.metrics)
 
 

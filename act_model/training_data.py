@@ -9,7 +9,7 @@ from act_data.errors import ConflictError, InputError
 from act_data.interfaces import DatasetReader
 from act_data.records import StatsRecord
 from act_model.checkpoint import Checkpoint, contract_of
-from act_model.config import Contract, CoTrained, DatasetRef, ModelConfig, TrainConfig
+from act_model.config import Contract, CoTrained, DatasetRef, NetworkConfig, TrainConfig
 from act_model.dataset import EpisodeChunks
 from act_model.mixture import Mixture, shares
 
@@ -42,7 +42,7 @@ def training_chunks(
     reader: DatasetReader,
     cotrain: Sequence[tuple[DatasetReader, float]],
     config: TrainConfig,
-    model: ModelConfig,
+    model: NetworkConfig,
     contract: Contract,
 ) -> EpisodeChunks | Mixture:
     """The samples of the train split; with those of the co-trained datasets mixed in.
@@ -80,7 +80,7 @@ def training_chunks(
 
 
 def chunks_of(
-    reader: DatasetReader, split: str, config: TrainConfig, model: ModelConfig
+    reader: DatasetReader, split: str, config: TrainConfig, model: NetworkConfig
 ) -> EpisodeChunks:
     """The samples of one split of `reader`, as the network wants them."""
     return EpisodeChunks(

@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional
 from act_data.errors import InputError
 from act_data.records import StatsRecord
 from act_data.stats import normaliser
-from act_model.config import AugmentConfig, Contract, ModelConfig, TrainConfig, VectorContract
+from act_model.config import AugmentConfig, Contract, NetworkConfig, TrainConfig, VectorContract
 
 # What torchvision's pretrained backbones were trained with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -69,7 +69,7 @@ class Transform(nn.Module):
     image_std: Tensor
 
     def __init__(
-        self, model: ModelConfig, contract: Contract, stats: StatsRecord, train: TrainConfig
+        self, model: NetworkConfig, contract: Contract, stats: StatsRecord, train: TrainConfig
     ) -> None:
         super().__init__()
         self.chunk_size = model.chunk_size

@@ -1,7 +1,8 @@
 """How far a policy's chunks are from the demonstration, in the robot's units, on fixed starts.
 
-The style is z = 0, as at deployment: a posterior that has seen the true actions would report an
-error that no robot can reach (the original validates that way, at a new random start each time).
+The policy predicts as at deployment, ACT with z = 0: a posterior that has seen the true actions
+would report an error that no robot can reach (the original validates that way, at a new random
+start each time).
 
 Shape suffixes: B batch, K action chunk, A action dim.
 """
@@ -10,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from act_model.dataset import EpisodeChunks
-from act_model.nn import ActCvae
+from act_model.families import Family, NetworkInput
 from act_model.transforms import Transform
 
 # Chunks per forward pass. Fixed: the error is the same number whatever batch a run trains with.
@@ -50,7 +53,8 @@ class Validation:
 
 
 def validate(
-    net: ActCvae,
+    family: Family[Any, Any],
+    net: nn.Module,
     transform: Transform,
     chunks: EpisodeChunks,
     starts: Sequence[int] | NDArray[np.int64],
@@ -63,6 +67,7 @@ def validate(
     Bit-identical from run to run on one machine: no draw, no augmentation.
 
     Args:
+        family: Of `net`.
         net: The network.
         transform: On the same device as `net`.
         chunks: Usually of the held-out episodes.
@@ -76,12 +81,13 @@ def validate(
     with torch.no_grad():
         for first in range(0, len(starts), BATCH_SIZE):
             batch = chunks.__getitems__(starts[first : first + BATCH_SIZE]).to(device)
-            output = net(
-                transform.images(batch.images),
-                transform.state(batch.state),
-                depth_BM1HW=transform.depth(batch.depth),
+            seen = NetworkInput(
+                images=transform.images(batch.images),
+                state=transform.state(batch.state),
+                depth=transform.depth(batch.depth),
             )
-            error_BKA = (transform.unaction(output.actions_BKA) - batch.actions).abs().double()
+            predicted = family.predict(net, seen)
+            error_BKA = (transform.unaction(predicted.actions_BKA) - batch.actions).abs().double()
             error_BKA = error_BKA.masked_fill(batch.is_pad[..., None], 0)
             sum_KA += error_BKA.sum(dim=0).cpu().numpy()
             count_K += (~batch.is_pad).sum(dim=0).cpu().numpy()

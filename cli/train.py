@@ -24,10 +24,13 @@ def train(
         Path | None,
         typer.Option(help="YAML or JSON: fields of model: and train:; flags win over it."),
     ] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="act, or diffusion (the extra [diffusion]) [act].")
+    ] = None,
     size: Annotated[
-        Literal["act", "small", "tiny"],
-        typer.Option(help="act: as published; small and tiny train on a CPU."),
-    ] = "act",
+        str | None,
+        typer.Option(help="As published [act; full for diffusion]; small and tiny suit a CPU."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps [100000].")] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, max=65_536, help="Samples per step [8].")
@@ -84,7 +87,7 @@ def train(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Train the ACT CVAE on a registered dataset.
+    """Train a policy, the ACT CVAE or a diffusion policy, on a registered dataset.
 
     Example: act-model train ds.zarr --size small --steps 2000
     """
@@ -97,6 +100,7 @@ def train(
             dataset=dataset,
             out=out,
             config=config,
+            policy=policy,
             size=size,
             steps=steps,
             batch_size=batch_size,
@@ -132,7 +136,7 @@ def _print_train_report(report: TrainReport) -> None:
     """Where a run stands, and what to do next."""
     for note in report.notes:
         console.warn(note)
-    table = tables.table("held-out episodes, z = 0", ["metric"], ["value"])
+    table = tables.table("held-out episodes", ["metric"], ["value"])
     for name, value in report.metrics.items():
         table.add_row(Text(name), tables.number(value))
     if report.metrics:

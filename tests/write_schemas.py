@@ -32,6 +32,7 @@ from act_model.config import Contract, DatasetRef, ModelConfig, TrainConfig
 from act_model.evaluate import EvaluationReport
 from act_model.export import ExportReport
 from act_model.export.records import OnnxMetadata
+from act_model.families.diffusion import DiffusionConfig
 from act_model.launch import Deployment
 from act_model.recipe import TrainReport
 
@@ -45,6 +46,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "dataset-card": DatasetCard,
     "dataset-ref": DatasetRef,
     "dataset-schema": DatasetSchema,
+    "diffusion-config": DiffusionConfig,
     "episode": EpisodeRecord,
     "evaluation": EvaluationReport,
     "export-report": ExportReport,

@@ -40,11 +40,13 @@ def request(**fields: object) -> TrainRequest:
 
 
 def run_config(file: ConfigFile, **flags: object) -> TrainConfig:
-    return recipe._train_config(request(**flags), file, dataset_of(5, schema=schema_of(cameras={})))
+    reader, asked = dataset_of(5, schema=schema_of(cameras={})), request(**flags)
+    return recipe._train_config(asked, file, reader, *recipe._family(asked, file))
 
 
 def network(file: ConfigFile, **flags: object) -> ModelConfig:
-    fields = recipe._model_fields(request(**flags), file)
+    asked = request(**flags)
+    fields = recipe._model_fields(asked, file, *recipe._family(asked, file))
     return ModelConfig.model_validate({"state_dim": 1, "action_dim": 1, **fields})
 
 

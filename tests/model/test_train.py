@@ -18,10 +18,11 @@ import torch
 
 from act_data.errors import ActError, ConflictError, DataError, InputError, NotFoundError
 from act_data.stats import compute
-from act_model import step as step_module
 from act_model.checkpoint import load, load_trainer, load_weights
 from act_model.config import AugmentConfig, LossConfig, TrainConfig
 from act_model.dataset import EpisodeChunks
+from act_model.families import act as act_family
+from act_model.families.act import ACT
 from act_model.nn import ActCvae
 from act_model.train import StepReport, TrainResult, train
 from act_model.transforms import Transform
@@ -104,6 +105,7 @@ def test_an_overfitted_policy_follows_its_demonstration_within_two_percent(
         dataset, [0], config=trained.train, chunk_size=5, cameras=trained.model.cameras
     )
     error = validate(
+        ACT,
         net,
         Transform(trained.model, trained.contract, trained.stats, trained.train),
         chunks,
@@ -303,6 +305,7 @@ def test_the_validation_error_is_the_distance_in_the_robots_units(tmp_path: Path
         net.action_head.bias.zero_()
     chunks = EpisodeChunks(dataset, [1], config=kept.train, chunk_size=5)
     error = validate(
+        ACT,
         net,
         Transform(kept.model, kept.contract, kept.stats, kept.train),
         chunks,
@@ -330,7 +333,7 @@ def test_validation_is_repeatable_and_leaves_the_random_stream_alone(tmp_path: P
 
     def once() -> object:
         return validate(
-            net, transform, chunks, chunks.grid(4), names="xyz", device=torch.device("cpu")
+            ACT, net, transform, chunks, chunks.grid(4), names="xyz", device=torch.device("cpu")
         )
 
     state = torch.get_rng_state()
@@ -383,7 +386,7 @@ def test_a_run_that_died_before_its_first_checkpoint_is_started_again(tmp_path: 
 def test_a_loss_that_is_no_number_stops_before_it_reaches_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = step_module.act_loss, 0
+    real, calls = act_family.act_loss, 0
 
     def seventh(*args: object) -> object:
         nonlocal calls
@@ -392,7 +395,7 @@ def test_a_loss_that_is_no_number_stops_before_it_reaches_the_weights(
         nan = losses.total * math.nan
         return dataclasses.replace(losses, total=nan) if calls == 7 else losses
 
-    monkeypatch.setattr(step_module, "act_loss", seventh)
+    monkeypatch.setattr(act_family, "act_loss", seventh)
     with pytest.raises(ActError, match=r"loss is nan at step 7; .*last, of step 4"):
         run(tmp_path / "run")
     assert all(torch.isfinite(w).all() for w in weights(tmp_path / "run" / "last").values())
