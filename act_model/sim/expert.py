@@ -1,0 +1,205 @@
+"""A demonstrator that knows where everything is: waypoints of both tools, turned into joints.
+
+The whole motion is planned before it begins, in the space of the tools, and commanded in the space
+of the joints. An arm gives way by some degrees (its friction is large and its servos are springs),
+so while the motion runs, what a joint lags behind is slowly added to its command, as a human leader
+would lead further. The same seed gives the same demonstration.
+
+Shape suffixes: T ticks, A action dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from act_model.sim.tasks import START_POSE, Task
+from act_model.sim.world import Kinematics, World
+
+_LAG_TICKS = 3  # a joint follows its command so much later
+_GAIN = 0.06  # share of the lag that is added to the command per tick
+_LEAD = 0.12  # rad, what is added at most
+
+_LEFT, _RIGHT = 0, 1
+_PITCH = np.deg2rad(60)  # how steeply a tool comes from above
+_OPEN, _CLOSED = 1.0, 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waypoint:
+    """Where a tool is at a tick; it moves in straight lines between two, softly in time.
+
+    Attributes:
+        position: Metres, in the room.
+        pitch: Radians that the tool looks down.
+        roll: Radians that it is turned about its own axis.
+        gripper: 0 closed, 1 open.
+    """
+
+    tick: int
+    position: NDArray[np.float64]
+    pitch: float
+    roll: float = 0.0
+    gripper: float = _OPEN
+
+
+class Expert:
+    """Demonstrates a task, tick by tick."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._kinematics = Kinematics(task)
+        self._rest = START_POSE[[0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13]].reshape(2, 6)
+
+    def begin(self, world: World) -> Demonstration:
+        """Plan what to do about the objects of `world`, which was just reset."""
+        tools = [self._kinematics.tool(arm, self._rest[arm]) for arm in (_LEFT, _RIGHT)]
+        plan = _PLANS[self._task.name](world.objects, [position for position, _ in tools])
+        paths = [
+            self._joint_path(arm, plan[arm], tools[arm][1]) for arm in (_LEFT, _RIGHT)
+        ]
+        return Demonstration(np.concatenate(paths, axis=1))
+
+    def _joint_path(
+        self, arm: int, waypoints: Sequence[Waypoint], rest_axes: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(T, 7) joints and gripper of one arm."""
+        path = np.empty((self._task.ticks, 7))
+        joints = self._rest[arm]
+        number = 0
+        for tick in range(self._task.ticks):
+            while number + 2 < len(waypoints) and tick >= waypoints[number + 1].tick:
+                number += 1
+            a, b = waypoints[number], waypoints[min(number + 1, len(waypoints) - 1)]
+            share = _soft((tick - a.tick) / max(1, b.tick - a.tick))
+            axes = _axes(
+                arm, a.pitch + share * (b.pitch - a.pitch), a.roll + share * (b.roll - a.roll)
+            )
+            position = a.position + share * (b.position - a.position)
+            joints = self._kinematics.joints(arm, position, axes @ rest_axes, joints)
+            path[tick, :6] = joints
+            path[tick, 6] = a.gripper + share * (b.gripper - a.gripper)
+        return path
+
+
+class Demonstration:
+    """One motion while it runs.
+
+    Attributes:
+        path_TA: Where the joints are to be.
+    """
+
+    def __init__(self, path_TA: NDArray[np.float64]) -> None:
+        self.path_TA = path_TA
+        self._lead_A = np.zeros(path_TA.shape[1])
+        self._tick = 0
+
+    def action(self, qpos_A: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(A,) the command of the next tick, given the measured joints."""
+        tick = self._tick
+        self._tick += 1
+        wanted_A = self.path_TA[min(tick, len(self.path_TA) - 1)]
+        followed_A = self.path_TA[max(0, min(tick, len(self.path_TA) - 1) - _LAG_TICKS)]
+        self._lead_A += _GAIN * (followed_A - qpos_A)
+        np.clip(self._lead_A, -_LEAD, _LEAD, out=self._lead_A)
+        self._lead_A[[6, 13]] = 0.0  # a gripper that holds something never arrives
+        return wanted_A + self._lead_A
+
+
+def _transfer(
+    objects: NDArray[np.float64], rest: Sequence[NDArray[np.float64]]
+) -> tuple[list[Waypoint], list[Waypoint]]:
+    """Right picks the cube up and holds it between the arms, left takes it from there."""
+    cube = objects[:3].copy()
+    cube[2] = 0.02
+    meet = np.array([0.0, 0.5, 0.25])
+    up, side = np.array([0.0, 0.0, 0.1]), np.array([0.1, 0.0, 0.0])
+    right = [
+        Waypoint(tick=0, position=rest[_RIGHT], pitch=0.0, gripper=_CLOSED),
+        Waypoint(tick=80, position=cube + up, pitch=_PITCH),
+        Waypoint(tick=110, position=cube, pitch=_PITCH),
+        Waypoint(tick=125, position=cube, pitch=_PITCH),
+        Waypoint(tick=145, position=cube, pitch=_PITCH, gripper=_CLOSED),
+        Waypoint(tick=175, position=cube + up, pitch=_PITCH, gripper=_CLOSED),
+        Waypoint(tick=230, position=meet, pitch=_PITCH, gripper=_CLOSED),
+        Waypoint(tick=300, position=meet, pitch=_PITCH, gripper=_CLOSED),
+        Waypoint(tick=320, position=meet, pitch=_PITCH),
+        Waypoint(tick=350, position=meet + side + up, pitch=_PITCH),
+        Waypoint(tick=400, position=meet + side + up, pitch=_PITCH),
+    ]
+    left = [
+        Waypoint(tick=0, position=rest[_LEFT], pitch=0.0, gripper=_CLOSED),
+        Waypoint(tick=120, position=meet - 1.5 * side, pitch=0.0, roll=-np.pi / 2),
+        Waypoint(tick=235, position=meet - 1.5 * side, pitch=0.0, roll=-np.pi / 2),
+        Waypoint(tick=270, position=meet, pitch=0.0, roll=-np.pi / 2),
+        Waypoint(tick=280, position=meet, pitch=0.0, roll=-np.pi / 2),
+        Waypoint(tick=300, position=meet, pitch=0.0, roll=-np.pi / 2, gripper=_CLOSED),
+        Waypoint(tick=330, position=meet, pitch=0.0, roll=-np.pi / 2, gripper=_CLOSED),
+        Waypoint(tick=370, position=meet - side, pitch=0.0, roll=-np.pi / 2, gripper=_CLOSED),
+        Waypoint(tick=400, position=meet - side, pitch=0.0, roll=-np.pi / 2, gripper=_CLOSED),
+    ]
+    return left, right
+
+
+def _insertion(
+    objects: NDArray[np.float64], rest: Sequence[NDArray[np.float64]]
+) -> tuple[list[Waypoint], list[Waypoint]]:
+    """Each arm picks its part up; they come together along the parts' long side."""
+    peg, socket = objects[:3].copy(), objects[7:10].copy()
+    peg[2], socket[2] = 0.01, 0.022
+    return (
+        _carry(_LEFT, rest[_LEFT], socket, np.array([-0.043, 0.5, 0.2])),
+        _carry(_RIGHT, rest[_RIGHT], peg, np.array([0.043, 0.5, 0.2])),
+    )
+
+
+def _carry(
+    arm: int, rest: NDArray[np.float64], at: NDArray[np.float64], meet: NDArray[np.float64]
+) -> list[Waypoint]:
+    up = np.array([0.0, 0.0, 0.1])
+    apart = np.array([-0.1 if arm == _LEFT else 0.1, 0.0, 0.0])
+
+    def hold(tick: int, position: NDArray[np.float64], gripper: float) -> Waypoint:
+        return Waypoint(tick=tick, position=position, pitch=_PITCH, gripper=gripper)
+
+    return [
+        Waypoint(tick=0, position=rest, pitch=0.0, gripper=_CLOSED),
+        hold(80, at + up, _OPEN),
+        hold(110, at, _OPEN),
+        hold(125, at, _OPEN),
+        hold(145, at, _CLOSED),
+        hold(175, at + up, _CLOSED),
+        hold(250, meet + apart, _CLOSED),
+        hold(270, meet + apart, _CLOSED),
+        hold(340, meet, _CLOSED),
+        hold(400, meet, _CLOSED),
+    ]
+
+
+_PLANS: Mapping[
+    str,
+    Callable[
+        [NDArray[np.float64], Sequence[NDArray[np.float64]]],
+        tuple[list[Waypoint], list[Waypoint]],
+    ],
+] = {"transfer_cube": _transfer, "insertion": _insertion}
+
+
+def _soft(share: float) -> float:
+    """0 to 1 with zero velocity at both ends."""
+    x = min(1.0, max(0.0, share))
+    return x * x * (3 - 2 * x)
+
+
+def _axes(arm: int, pitch: float, roll: float) -> NDArray[np.float64]:
+    """The rotation of a tool against its rest; the arms face each other along x."""
+    sign = 1.0 if arm == _LEFT else -1.0
+    c, s = np.cos(sign * pitch), np.sin(sign * pitch)
+    about_y = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    c, s = np.cos(sign * roll), np.sin(sign * roll)
+    about_x = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    product: NDArray[np.float64] = about_y @ about_x
+    return product
