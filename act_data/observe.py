@@ -90,9 +90,25 @@ class Observation:
         for raw in self._source.messages(tuple(dict.fromkeys((*self.topics, *listen)))):
             if raw.topic in listen:
                 listen[raw.topic](raw)
-            for name in self._names.get(raw.topic, ()):
-                yield from synchronizer.push(name, raw.recv_ns, raw.stamp_ns, raw, seq=raw.seq)
+            yield from self.push(raw)
         yield from synchronizer.finish()
+
+    def push(self, raw: RawMessage) -> list[Frame[RawMessage]]:
+        """The frames that leave because `raw` came: for whoever hears the messages himself.
+
+        Messages of topics that the robot does not read change nothing.
+        """
+        if self._synchronizer is None:
+            self._synchronizer = self._new_synchronizer()
+        return [
+            frame
+            for name in self._names.get(raw.topic, ())
+            for frame in self._synchronizer.push(name, raw.recv_ns, raw.stamp_ns, raw, seq=raw.seq)
+        ]
+
+    def advance(self, recv_ns: int) -> list[Frame[RawMessage]]:
+        """The frames that leave because it is `recv_ns` on the receive clock, and nothing came."""
+        return [] if self._synchronizer is None else self._synchronizer.advance(recv_ns)
 
     def recv_of(self, tick_ns: int) -> int:
         """The time of a tick on the receive clock, once `frames` has given one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import bench, deploy, evaluate, export, train
+from . import bench, deploy, evaluate, export, simulate, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,6 +18,7 @@ app.command()(deploy.deploy)
 app.command()(evaluate.evaluate)
 app.command()(export.export)
 app.command()(bench.bench)
+app.command()(simulate.simulate)
 
 
 def main() -> None:

@@ -13,11 +13,13 @@ PACKAGES = ("act_data", "act_model", "cli")
 LAYERS = [  # top first; a file may import from lower rows only, or from its own room
     {"cli"},
     {"act_model.recipe", "act_model.launch", "act_model.bench"},
+    {"act_model.sim.rollouts"},
     {"act_model.train", "act_model.evaluate"},
     {"act_model.deploy"},
     {"act_model.runtime"},
     {"act_model.export"},
     {"act_model.step", "act_model.validate", "act_model.run_folder", "act_model.training_data"},
+    {"act_model.sim"},
     {"act_model.policy", "act_model.robot_io", "act_model.mixture"},
     {"act_model.dataset", "act_model.transforms", "act_model.checkpoint", "act_model.chunking",
      "act_model.safety", "act_model.config_file"},
@@ -55,6 +57,9 @@ DOORS = {  # outside library -> the only rooms that may import it
     "PIL": {"act_data.store.jpeg", "act_data.decode", "act_data.convert.lerobot.png"},
     "av": {"act_data.convert.lerobot.video"},
     "pyarrow": {"act_data.convert.lerobot.table_reader", "act_data.convert.lerobot.table_writer"},
+    "mujoco": {"act_model.sim.world"},
+    "gym_aloha": {"act_model.sim.world"},
+    "dm_control": set(),  # slower than MuJoCo itself, and opens a window system
     "fcntl": {"act_data.store.lock"},
     "fsspec": {"act_data.store.remote"},
     "sqlite3": {"act_data.registry"},

@@ -35,6 +35,7 @@ from act_model.export.records import OnnxMetadata
 from act_model.families.diffusion import DiffusionConfig
 from act_model.launch import Deployment
 from act_model.recipe import TrainReport
+from act_model.sim.records import SimulationReport
 
 FOLDER = Path(__file__).parent.parent / "schemas"
 
@@ -60,6 +61,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "recovery-report": RecoveryReport,
     "registered-dataset": RegisteredDataset,
     "robot": RobotFile,
+    "simulation-report": SimulationReport,
     "stats": StatsRecord,
     "sync-report": SyncReport,
     "train-config": TrainConfig,

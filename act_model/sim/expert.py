@@ -58,9 +58,7 @@ class Expert:
         """Plan what to do about the objects of `world`, which was just reset."""
         tools = [self._kinematics.tool(arm, self._rest[arm]) for arm in (_LEFT, _RIGHT)]
         plan = _PLANS[self._task.name](world.objects, [position for position, _ in tools])
-        paths = [
-            self._joint_path(arm, plan[arm], tools[arm][1]) for arm in (_LEFT, _RIGHT)
-        ]
+        paths = [self._joint_path(arm, plan[arm], tools[arm][1]) for arm in (_LEFT, _RIGHT)]
         return Demonstration(np.concatenate(paths, axis=1))
 
     def _joint_path(
@@ -106,7 +104,8 @@ class Demonstration:
         self._lead_A += _GAIN * (followed_A - qpos_A)
         np.clip(self._lead_A, -_LEAD, _LEAD, out=self._lead_A)
         self._lead_A[[6, 13]] = 0.0  # a gripper that holds something never arrives
-        return wanted_A + self._lead_A
+        action_A: NDArray[np.float64] = wanted_A + self._lead_A
+        return action_A
 
 
 def _transfer(

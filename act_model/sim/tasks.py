@@ -51,12 +51,12 @@ class Task:
 
 
 def _place_cube(seed: int) -> NDArray[np.float64]:
-    rng = np.random.RandomState(seed)  # noqa: NPY002  # gym-aloha's, so that seeds mean the same
+    rng = np.random.RandomState(seed)  # gym-aloha's, so that seeds mean the same
     return np.array([*rng.uniform([0.0, 0.4, 0.05], [0.2, 0.6, 0.05]), *_LEVEL])
 
 
 def _place_peg_and_socket(seed: int) -> NDArray[np.float64]:
-    rng = np.random.RandomState(seed)  # noqa: NPY002
+    rng = np.random.RandomState(seed)
     peg = rng.uniform([0.1, 0.4, 0.05], [0.2, 0.6, 0.05])
     socket = rng.uniform([-0.2, 0.4, 0.05], [-0.1, 0.6, 0.05])
     return np.array([*peg, *_LEVEL, *socket, *_LEVEL])

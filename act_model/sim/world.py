@@ -33,6 +33,8 @@ except ImportError as e:
         "the simulator is not installed", hint="pip install 'act-toolkit[sim]'."
     ) from e
 
+__all__ = ["Kinematics", "World", "mujoco"]  # camera.py draws with the same library
+
 RATE_HZ = 50.0  # of commands
 STEP_NS = 2_000_000  # of the physics, 0.002 s in the scene files
 STEPS_PER_TICK = round(NS_PER_S / RATE_HZ / STEP_NS)
@@ -54,6 +56,7 @@ class World:
         task: Which objects there are, and what is to be done with them.
         model: MuJoCo's model.
         data: Its state now.
+        commanded: (A,) the newest command.
     """
 
     def __init__(self, task: Task) -> None:
@@ -73,6 +76,7 @@ class World:
             for i in range(self.model.ngeom)
         ]
         self._steps = 0
+        self.commanded = self._rest()
 
     def reset(self, seed: int) -> None:
         """Arms at rest, objects where `seed` puts them: the places that gym-aloha gives them."""
@@ -82,6 +86,7 @@ class World:
         self.data.qpos[2 * _RAW :] = self.task.place(seed)
         mujoco.mj_forward(self.model, self.data)
         self._steps = 0
+        self.commanded = self._rest()
 
     @property
     def now_ns(self) -> int:
@@ -96,6 +101,7 @@ class World:
             finger = wanted[_ARM] * _SPAN + GRIPPER_CLOSED
             ctrl[arm * _RAW : arm * _RAW + _ARM] = wanted[:_ARM]
             ctrl[arm * _RAW + _ARM : (arm + 1) * _RAW] = finger, -finger
+        self.commanded = np.array(action_A, np.float64)
 
     def advance(self, steps: int = STEPS_PER_TICK) -> None:
         """Let `steps` of the physics pass, 2 ms each.
@@ -113,9 +119,7 @@ class World:
     def qpos(self) -> NDArray[np.float64]:
         """(A,) measured joints: radians, grippers 0 to 1."""
         raw = self.data.qpos
-        arms = [
-            [*raw[a : a + _ARM], (raw[a + _ARM] - GRIPPER_CLOSED) / _SPAN] for a in (0, _RAW)
-        ]
+        arms = [[*raw[a : a + _ARM], (raw[a + _ARM] - GRIPPER_CLOSED) / _SPAN] for a in (0, _RAW)]
         return np.array([*arms[0], *arms[1]])
 
     @property
@@ -145,6 +149,14 @@ class World:
             (self._names[a], self._names[b])
             for a, b in zip(contact.geom1.tolist(), contact.geom2.tolist(), strict=True)
         )
+
+    @staticmethod
+    def _rest() -> NDArray[np.float64]:
+        arms = [
+            [*START_POSE[a : a + _ARM], (START_POSE[a + _ARM] - GRIPPER_CLOSED) / _SPAN]
+            for a in (0, _RAW)
+        ]
+        return np.array([*arms[0], *arms[1]])
 
     @property
     def reward(self) -> int:
