@@ -8,15 +8,35 @@ ActError
 └── StoreError      data on disk is damaged, full, or newer than this version reads
 """
 
+from __future__ import annotations
+
+import re
+
+# User names, passwords and tokens in a URL, and signed queries. A port is no password.
+_SECRET = re.compile(
+    r"""(?P<protocol>[A-Za-z][A-Za-z0-9+.-]*://)
+        (?P<user>[^\s'"/@:]*:(?![0-9]+/)(?:[^\s'"/]*@|[^\s'"@]*@)|[^\s'"/@:]+@)?
+        (?P<place>[^\s'"?]*)(?P<query>\?[^\s'"]*)?""",
+    re.VERBOSE,
+)
+
+
+def without_secrets(text: str) -> str:
+    """`text` with what is secret in its URLs left out: "s3://key:secret@b/x" is "s3://b/x"."""
+    return _SECRET.sub(r"\g<protocol>\g<place>", text)
+
 
 class ActError(Exception):
-    """Base class. `hint`, if set, is one sentence that says what to do next."""
+    """Base class. `hint`, if set, is one sentence that says what to do next.
+
+    Neither of them ever shows the user name, password or signature of a URL.
+    """
 
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(without_secrets(message))
+        self.hint = without_secrets(hint)
 
 
 class InputError(ActError, ValueError):

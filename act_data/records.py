@@ -463,6 +463,39 @@ class VersionRecord(Record):
     content_hash: str
 
 
+class PartOf(Record):
+    """The version that a dataset is a part of: some of its episodes, or not all of its cameras.
+
+    Attributes:
+        dataset: Its name where it was taken from.
+        uid: Of the whole dataset.
+        without: Arrays that were left out.
+        of_episodes: Episodes that the whole version has.
+    """
+
+    dataset: str
+    uid: str
+    version: int
+    content_hash: str
+    without: tuple[str, ...] = ()
+    of_episodes: int
+
+
+class DatasetFacts(Record):
+    """What people say about a dataset, and what it was taken from. Kept with a version.
+
+    Attributes:
+        licence: An SPDX identifier ("CC-BY-4.0"), or the address of a text; "" is not said.
+        cite: How to cite it, free text or BibTeX.
+        part_of: None for a dataset that is whole.
+    """
+
+    description: str = ""
+    licence: str = ""
+    cite: str = ""
+    part_of: PartOf | None = None
+
+
 # --- findings ---------------------------------------------------------------------------------
 
 Depth = Literal["quick", "hash", "deep"]

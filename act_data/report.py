@@ -92,7 +92,9 @@ def masked_steps(reader: DatasetReader, number: int) -> int:
     """Steps of an episode at which a required stream had no valid sample."""
     schema = reader.schema
     required = [
-        i for i, column in enumerate(schema.columns) if schema.streams[column.stream].required
+        i
+        for i, column in enumerate(schema.columns)
+        if (stream := schema.streams.get(column.stream)) and stream.required
     ]
     if not required:
         return 0

@@ -25,7 +25,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from act_data.errors import ActError, InputError
+from act_data.errors import ActError, InputError, without_secrets
 
 if TYPE_CHECKING:
     from act_data.records import Record
@@ -58,7 +58,7 @@ def errors() -> Iterator[None]:
 
 
 def _explain(what: str, hint: str) -> None:
-    err.print(Text.assemble(("error: ", "red"), what), soft_wrap=True)
+    err.print(Text.assemble(("error: ", "red"), without_secrets(what)), soft_wrap=True)
     if hint:
         err.print(Text.assemble(("hint:  ", "dim"), hint), soft_wrap=True)
 

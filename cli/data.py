@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import cache, convert, datasets, ingest, inspect, record, recover, robots
+from . import cache, convert, datasets, ingest, inspect, pull, push, record, recover, robots
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +24,9 @@ app.command("list")(datasets.list_datasets)
 app.command()(datasets.show)
 app.command()(datasets.verify)
 app.command()(datasets.rebuild)
+app.command()(push.push)
+app.command()(pull.pull)
+app.command()(pull.clone)
 app.command()(robots.robots)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")]
 Ref = Annotated[str, typer.Argument(help="A path, a name, or name@version.")]
 Checkpoint = Annotated[
     Path | None, typer.Argument(help="A checkpoint folder [the newest registered one].")

@@ -17,6 +17,7 @@ from act_data.ingest import IngestReport
 from act_data.inspect import Inspection
 from act_data.record import LiveIngestReport, RecordReport
 from act_data.records import (
+    DatasetFacts,
     DatasetSchema,
     EpisodeRecord,
     RecoveryReport,
@@ -25,6 +26,8 @@ from act_data.records import (
     VersionRecord,
 )
 from act_data.registry import RegisteredDataset
+from act_data.remotes import PullReport, PushReport
+from act_data.remotes.records import EpisodeManifest, Reference, VersionManifest
 from act_data.report import DatasetCard
 from act_data.robot import RobotFile
 from act_model.bench import BenchReport
@@ -45,6 +48,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "convert-report": ConvertReport,
     "deployment": Deployment,
     "dataset-card": DatasetCard,
+    "dataset-facts": DatasetFacts,
     "dataset-ref": DatasetRef,
     "dataset-schema": DatasetSchema,
     "diffusion-config": DiffusionConfig,
@@ -57,9 +61,14 @@ MODELS: dict[str, type[BaseModel]] = {
     "model-config": ModelConfig,
     "live-ingest-report": LiveIngestReport,
     "onnx-metadata": OnnxMetadata,
+    "pull-report": PullReport,
+    "push-report": PushReport,
     "record-report": RecordReport,
     "recovery-report": RecoveryReport,
     "registered-dataset": RegisteredDataset,
+    "remote-episode": EpisodeManifest,
+    "remote-ref": Reference,
+    "remote-version": VersionManifest,
     "robot": RobotFile,
     "simulation-report": SimulationReport,
     "stats": StatsRecord,

@@ -5,6 +5,7 @@
     episodes/<uid>/zarr.json        attributes.act_episode: one EpisodeRecord, never changed
     versions/<n>/zarr.json          attributes.act_version: one VersionRecord, never changed
     versions/<n>/stats/zarr.json    attributes.act_stats
+    versions/<n>/facts/zarr.json    attributes.act_facts: what people say about it
     meta/episode_start, _length     of the newest version, for people who only have zarr
 
 Our own payloads carry their sha256 in `attributes.act_digest`, so that a flipped byte in a document
@@ -86,6 +87,11 @@ def version_key(number: int) -> str:
 def stats_key(number: int) -> str:
     """Key of the statistics of a version."""
     return f"versions/{number:06d}/stats/zarr.json"
+
+
+def facts_key(number: int) -> str:
+    """Key of what people say about a version and those after it."""
+    return f"versions/{number:06d}/facts/zarr.json"
 
 
 def shards_of(start: int, length: int, shard_frames: int) -> range:

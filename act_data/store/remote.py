@@ -63,14 +63,14 @@ class RemoteFiles:
         self._blocks: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._sizes: dict[str, int] = {}
         self._lock = Lock()
-        with _told(root):
-            self._files, self._folder = _connect(root)
+        with told(root):
+            self._files, self._folder = connect(root)
 
     def size(self, key: str) -> int | None:
         """Bytes of the file `key`; None when there is none."""
         known = self._sizes.get(key)
         if known is None:
-            with _told(f"{self.root}/{key}"):
+            with told(f"{self.root}/{key}"):
                 try:
                     known = int(self._files.info(f"{self._folder}/{key}")["size"])
                 except FileNotFoundError as e:
@@ -110,13 +110,13 @@ class RemoteFiles:
 
     def fetch(self, key: str, start: int, size: int) -> bytes:
         """`size` bytes of the file `key` from `start`, fewer at its end, as they are now."""
-        with _told(f"{self.root}/{key}"):
+        with told(f"{self.root}/{key}"):
             place = f"{self._folder}/{key}"
             return bytes(self._files.cat_file(place, start=start, end=start + size))
 
     def names(self, folder: str) -> list[str]:
         """What lies directly in `folder`."""
-        with _told(f"{self.root}/{folder}"):
+        with told(f"{self.root}/{folder}"):
             try:
                 found = self._files.ls(f"{self._folder}/{folder}", detail=False)
             except FileNotFoundError:
@@ -139,7 +139,12 @@ def _remote_files(root: str, _process: int) -> RemoteFiles:
     return RemoteFiles(root)
 
 
-def _connect(root: str) -> tuple[Any, str]:
+def connect(root: str) -> tuple[Any, str]:
+    """The file system of fsspec that reaches `root`, and what it calls the place.
+
+    Raises:
+        InputError: No library for the protocol is installed.
+    """
     try:
         import fsspec
 
@@ -153,7 +158,7 @@ def _connect(root: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def told(what: str) -> Iterator[None]:
     """Turn what a client of an object store raises into a StoreError that names the object."""
     try:
         yield

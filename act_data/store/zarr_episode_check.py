@@ -134,7 +134,10 @@ class EpisodeCheck:
         for feature in self._schema.features:
             row = 0
             try:
-                for data in self._encoded(feature, entry):
+                rows = encoded(
+                    self._root, feature, entry.start, entry.length, self._record.shard_frames
+                )
+                for data in rows:
                     digest.add(feature.name, data.data)
                     if self._depth == "deep" and feature.codec != "none":
                         frames.decode(data, feature, np.empty(feature.shape, feature.dtype))
@@ -151,20 +154,30 @@ class EpisodeCheck:
             what = f"the content of {where} does not have the hash {entry.hash!r}"
             yield Problem(what=what, episode=entry.uid)
 
-    def _encoded(self, feature: Feature, entry: EpisodeEntry) -> Iterator[NDArray[np.uint8]]:
-        """What was hashed when the episode was written, read back from its shards."""
-        per_shard = self._record.shard_frames
-        left = entry.length
-        for number in layout.shards_of(entry.start, entry.length, per_shard):
-            opened = shards.OpenShard(self._root, layout.chunk_key(feature, number))
-            rows = min(left, per_shard)
-            left -= rows
-            if feature.codec == "none":
-                step = frames.step_bytes(feature)
-                data = np.frombuffer(opened.read(0, rows * step), dtype=np.uint8)
-                yield data
-                continue
-            for offset, length in shards.read_index(opened, per_shard)[:rows]:
-                if int(offset) == shards.EMPTY:
-                    raise StoreError(f"a frame of {feature.name!r} is missing")
-                yield shards.read_frame(opened, int(offset), int(length))
+
+def encoded(
+    root: str, feature: Feature, start: int, length: int, per_shard: int
+) -> Iterator[NDArray[np.uint8]]:
+    """What was hashed when an episode was written, read back from its shards.
+
+    Args:
+        start: Its first row, `length` rows in all.
+        per_shard: Steps per shard.
+
+    Raises:
+        FileNotFoundError: A shard is missing.
+        StoreError: One is damaged.
+    """
+    left = length
+    for number in layout.shards_of(start, length, per_shard):
+        opened = shards.OpenShard(root, layout.chunk_key(feature, number))
+        rows = min(left, per_shard)
+        left -= rows
+        if feature.codec == "none":
+            step = frames.step_bytes(feature)
+            yield np.frombuffer(opened.read(0, rows * step), dtype=np.uint8)
+            continue
+        for offset, size in shards.read_index(opened, per_shard)[:rows]:
+            if int(offset) == shards.EMPTY:
+                raise StoreError(f"a frame of {feature.name!r} is missing")
+            yield shards.read_frame(opened, int(offset), int(size))

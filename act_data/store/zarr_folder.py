@@ -115,6 +115,21 @@ class ZarrFolder:
         with contextlib.suppress(StoreError):
             self.describe_version(version)
 
+    def take_over(
+        self, documents: Mapping[str, bytes], version: VersionRecord, record: RootRecord
+    ) -> None:
+        """Make `version` the newest one, from documents that were written for another folder.
+
+        Args:
+            documents: Of episodes and versions, by key, in the order in which they are written.
+        """
+        for key, data in documents.items():
+            write_whole(self.path, key, data, self.make_scratch() / "document")
+        self.describe_arrays(record.rows)
+        self._write("zarr.json", layout.group(act=dump(record)))
+        self.record = record
+        self.describe_version(version)
+
     def describe_arrays(self, rows: int) -> None:
         """Give all array documents `rows` rows.
 

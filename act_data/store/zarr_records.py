@@ -12,6 +12,7 @@ from act_data.errors import StoreError
 from act_data.records import (
     FORMAT_NAME,
     FORMAT_VERSION,
+    DatasetFacts,
     DatasetSchema,
     EpisodeRecord,
     Feature,
@@ -97,7 +98,7 @@ def read_root(root: str) -> RootRecord:
     number = value.get("format_version")
     if not isinstance(number, int):
         raise StoreError(f"{where} is damaged: its format version is {number!r}")
-    record = _checked(RootRecord, value, where)
+    record = check_record(RootRecord, value, where)
     try:
         layout.check_schema(record.dataset_schema)
     except ValueError as e:  # InputError: forged or damaged here, not the caller's mistake
@@ -147,6 +148,11 @@ def read_stats(root: str, number: int) -> StatsRecord | None:
     return _read(StatsRecord, root, key, "act_stats")
 
 
+def read_facts(root: str, number: int) -> DatasetFacts:
+    """What people said of version `number`; StoreError when it is missing or damaged."""
+    return _read(DatasetFacts, root, layout.facts_key(number), "act_facts")
+
+
 def foreign_array(root: str, spec: Feature, shard_frames: int) -> layout.Document | None:
     """The document of `spec` when its codecs are not ours; None when they are.
 
@@ -183,10 +189,11 @@ def meta_chunks(values: Sequence[int]) -> list[bytes]:
 
 def _read(kind: type[R], root: str, key: str, name: str) -> R:
     where = repr(f"{root}/{key}")
-    return _checked(kind, layout.payload(read_document(root, key), name, where), where)
+    return check_record(kind, layout.payload(read_document(root, key), name, where), where)
 
 
-def _checked(kind: type[R], value: Any, where: str) -> R:
+def check_record(kind: type[R], value: Any, where: str) -> R:
+    """`value` as a record of this `kind`; StoreError names `where` when it is none."""
     try:
         return kind.model_validate(value)
     except ValidationError as e:

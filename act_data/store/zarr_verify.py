@@ -72,10 +72,12 @@ class _Check:
     def _payloads(self) -> Iterator[str]:
         number = self._version.number
         carried = {"zarr.json": "act", layout.version_key(number): "act_version"}
-        stats_folder, _, _ = layout.stats_key(number).rpartition("/")
-        version_folder, _, name = stats_folder.rpartition("/")
-        if name in names_in(self._root, version_folder):
+        version_folder, _, _ = layout.version_key(number).rpartition("/")
+        beside = names_in(self._root, version_folder)
+        if "stats" in beside:
             carried[layout.stats_key(number)] = "act_stats"
+        if "facts" in beside:
+            carried[layout.facts_key(number)] = "act_facts"
         carried |= {layout.episode_key(e.uid): "act_episode" for e in self._version.episodes}
         for key, name in carried.items():
             yield from self._payload(key, name)
@@ -184,7 +186,12 @@ def _known(key: str, arrays: dict[str, Feature]) -> bool:
     match parts:
         case ["episodes", _, "zarr.json"]:
             return True
-        case ["versions", number, "zarr.json"] | ["versions", number, "stats", "zarr.json"]:
+        case ["versions", number, "zarr.json"] | [
+            "versions",
+            number,
+            "stats" | "facts",
+            "zarr.json",
+        ]:
             return number.isdecimal()
         case ["meta", name, "zarr.json"]:
             return name in layout.META

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +20,7 @@ from act_data.registry import Registry
 from act_data.report import stats
 from act_data.store import Url, location, open_dataset, open_writer, remote
 from tests.data.store.contract import assert_reads_back, make_schema, make_steps, record
+from tests.s3_server import s3_at, s3_server
 
 LENGTHS = (9, 5)
 
@@ -42,33 +38,10 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def s3(local: Path) -> Iterator[str]:
     """The URL of a bucket on a server process of its own, which holds a copy of the dataset."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        for _ in range(600):
-            assert server.poll() is None, "the S3 server did not start"
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            time.sleep(0.1)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-            patch.setenv("AWS_ACCESS_KEY_ID", "test")
-            patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-            patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-            import fsspec
-
-            files = fsspec.filesystem("s3", skip_instance_cache=True)
-            files.mkdir("team")
-            files.put(str(local), "team/ds.zarr", recursive=True)
-            yield "s3://team"
-    finally:
-        server.terminate()
-        server.wait()
+    with s3_server() as port, s3_at(port) as files:
+        files.mkdir("team")
+        files.put(str(local), "team/ds.zarr", recursive=True)
+        yield "s3://team"
 
 
 @pytest.fixture(scope="module")
