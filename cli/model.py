@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import bench, deploy, evaluate, export, simulate, train
+from . import bench, deploy, evaluate, export, serve, simulate, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,6 +19,7 @@ app.command()(evaluate.evaluate)
 app.command()(export.export)
 app.command()(bench.bench)
 app.command()(simulate.simulate)
+app.command()(serve.serve)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ PACKAGES = ("act_data", "act_model", "cli")
 
 LAYERS = [  # top first; a file may import from lower rows only, or from its own room
     {"cli"},
-    {"act_model.recipe", "act_model.launch", "act_model.bench"},
+    {"act_model.recipe", "act_model.launch", "act_model.bench", "act_model.serve"},
     {"act_model.sim.rollouts"},
     {"act_model.train", "act_model.evaluate"},
     {"act_model.deploy"},
@@ -46,7 +46,12 @@ LEVEL = {room: len(LAYERS) - i for i, rooms in enumerate(LAYERS) for room in roo
 
 DOORS = {  # outside library -> the only rooms that may import it
     "rclpy": {"act_data.sources.live.ros2"},
-    "websockets": {"act_data.sources.live.foxglove"},
+    "websockets": {
+        "act_data.sources.live.foxglove",
+        "act_model.serve.server",
+        "act_model.serve.client",
+    },
+    "msgpack": {"act_model.serve.wire", "act_model.serve.client"},
     "rosbags": {"act_data.sources"},
     "mcap": {"act_data.sources"},
     "lz4": {"act_data.sources"},

@@ -38,6 +38,7 @@ from act_model.export.records import OnnxMetadata
 from act_model.families.diffusion import DiffusionConfig
 from act_model.launch import Deployment
 from act_model.recipe import TrainReport
+from act_model.serve.records import ServeReport
 from act_model.sim.records import SimulationReport
 
 FOLDER = Path(__file__).parent.parent / "schemas"
@@ -70,6 +71,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "remote-ref": Reference,
     "remote-version": VersionManifest,
     "robot": RobotFile,
+    "serve-report": ServeReport,
     "simulation-report": SimulationReport,
     "stats": StatsRecord,
     "sync-report": SyncReport,

@@ -1,0 +1,326 @@
+"""A client of `act-model serve` for the robot's own Python: this one file is all of it.
+
+Needs Python 3.8 or newer with numpy, msgpack and websockets >= 13, and nothing of this toolkit.
+
+    from client import Follower, PolicyClient
+
+    with Follower(PolicyClient("ws://127.0.0.1:8765")) as follower:
+        while True:
+            action, state = follower.step({"qpos": qpos, "images/top": picture})
+            if action is not None:
+                send(action)             # when state is "hold": the last one again
+            sleep_until_the_next_tick()
+
+Nothing here limits what is sent to the robot; `act-model deploy` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import ssl
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgpack
+import numpy as np
+from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+PROTOCOL = 1
+SUBPROTOCOL = Subprotocol("act-serve.v1")
+FIRST_RETRY_S, LAST_RETRY_S = 0.1, 2.0
+_DTYPES = {"uint8": "|u1", "uint16": "<u2", "float32": "<f4"}
+_MAX_ANSWER = 64 * 2**20
+
+
+class RefusedError(Exception):
+    """The server does not do it, and would not do it next time. `reason` is for programs."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class MissedError(Exception):
+    """The server did not get to it in time, or works for another client. Ask again."""
+
+
+class UnreachableError(Exception):
+    """The server is not there."""
+
+
+class PolicyClient:
+    """Observations out, actions back, over one connection that is made again when it breaks.
+
+    Attributes:
+        contract: What the policy needs and delivers, as the server said it; {} before `connect`.
+        step: Training step of the policy.
+    """
+
+    def __init__(
+        self,
+        url: str = "ws://127.0.0.1:8765",
+        *,
+        token: str | None = None,
+        ca_file: str | None = None,
+        contract_digest: str | None = None,
+        timeout_s: float = 5.0,
+    ) -> None:
+        """Nothing is contacted yet.
+
+        Args:
+            token: That of the server.
+            ca_file: Certificate that the server's is signed by; None: what the system trusts.
+            contract_digest: Refuse a server whose policy has another contract.
+            timeout_s: How long `predict` waits, for a connection and for an answer.
+        """
+        self.contract: dict[str, Any] = {}
+        self.step = -1
+        self._url = url
+        self._token = token
+        self._ca_file = ca_file
+        self._digest = contract_digest
+        self._timeout_s = timeout_s
+        self._name = uuid.uuid4().hex
+        self._number = 0
+        self._connection: ClientConnection | None = None
+        self._closing = contextlib.ExitStack()
+        self._retry_s = FIRST_RETRY_S
+        self._stop = threading.Event()
+
+    def connect(self) -> None:
+        """Connect, trying again for `timeout_s`, with pauses of 0.1 to 2 s.
+
+        Raises:
+            UnreachableError: There is no server.
+            RefusedError: It wants a token, speaks another version, or has another contract.
+        """
+        until = time.monotonic() + self._timeout_s
+        while self._connection is None:
+            try:
+                self._open()
+                self._retry_s = FIRST_RETRY_S
+                return
+            except (OSError, WebSocketException) as e:
+                pause_s = min(self._retry_s, max(0.0, until - time.monotonic()))
+                self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
+                if self._stop.wait(pause_s) or time.monotonic() >= until:
+                    raise UnreachableError(f"no server at {self._url}: {e}") from e
+
+    def predict(
+        self, observation: Mapping[str, np.ndarray], *, within_ms: float | None = None
+    ) -> np.ndarray:
+        """The actions of the next K ticks, (K, A) float32 in the robot's units.
+
+        Args:
+            observation: By name, as the contract says: "qpos" (D,), "images/<camera>" (H, W, 3)
+                uint8 RGB, "depth/<camera>" (H, W) uint16 millimetres.
+            within_ms: How long an answer is of use; the server leaves out what it gets to later.
+
+        Raises:
+            UnreachableError: The server is not there, or was lost; the next call tries again.
+            MissedError: It did not get to it in time, or works for another client.
+            RefusedError: The observation does not fit the contract, or the policy failed.
+        """
+        self.connect()
+        connection = self._connection
+        assert connection is not None
+        self._number += 1
+        arrays = {name: _map_of(array) for name, array in observation.items()}
+        ask = {"type": "infer", "id": self._number, "within_ms": within_ms, "observation": arrays}
+        try:
+            connection.send(msgpack.packb(ask))
+            until = time.monotonic() + self._timeout_s
+            while True:
+                said = _read(connection, until - time.monotonic())
+                if said.get("id") in (self._number, None):  # others are of calls that gave up
+                    break
+        except RefusedError:
+            self._drop()
+            raise
+        except (OSError, WebSocketException, ValueError) as e:
+            self._drop()
+            raise UnreachableError(f"lost {self._url}: {e!r}") from e
+        if said["type"] == "actions":
+            return _array_of(said["actions"])
+        if said["reason"] in ("expired", "superseded", "busy"):
+            raise MissedError(said["message"])
+        raise RefusedError(said["reason"], _text(said))
+
+    def close(self) -> None:
+        """Let go of the connection, and of attempts to make one."""
+        self._stop.set()
+        self._drop()
+
+    def __enter__(self) -> PolicyClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        options: dict[str, Any] = {}
+        if "proxy" in inspect.signature(connect).parameters:  # websockets 15: never through one
+            options["proxy"] = None
+        if self._url.startswith("wss:"):
+            options["ssl"] = ssl.create_default_context(cafile=self._ca_file)
+        if self._token is not None:
+            options["additional_headers"] = {"Authorization": "Bearer " + self._token}
+        stack = contextlib.ExitStack()
+        try:
+            connection = stack.enter_context(
+                connect(
+                    self._url,
+                    subprotocols=[SUBPROTOCOL],
+                    compression=None,
+                    max_size=_MAX_ANSWER,
+                    open_timeout=self._timeout_s,
+                    close_timeout=1,
+                    **options,
+                )
+            )
+        except InvalidStatus as e:
+            if e.response.status_code in (401, 403, 404):
+                raise RefusedError("access", f"the server says {e}") from e
+            raise
+        except ssl.SSLCertVerificationError as e:
+            raise RefusedError("access", f"the server's certificate: {e}") from e
+        try:
+            hello = _read(connection, self._timeout_s)
+            mine = {"protocol": PROTOCOL, "contract_digest": self._digest, "client": self._name}
+            connection.send(msgpack.packb(dict(mine, type="hello")))
+            if hello.get("type") != "hello" or hello["protocol"] != PROTOCOL:
+                raise RefusedError("hello", "the server speaks {!r}".format(hello.get("protocol")))
+            if self._digest not in (None, hello["contract_digest"]):
+                raise RefusedError("hello", "the server's policy has another contract")
+        except BaseException:
+            stack.close()
+            raise
+        self.contract, self.step = hello["contract"], hello["step"]
+        self._connection, self._closing = connection, stack
+
+    def _drop(self) -> None:
+        self._connection = None
+        self._closing.close()
+
+
+class _Plan(NamedTuple):
+    """Actions (K, A), the first of which is of the time when their observation was taken."""
+
+    actions: np.ndarray
+    taken_s: float
+
+
+class Follower:
+    """Runs a client in a thread; a control loop asks for the action of now and never waits.
+
+    Action i of a chunk is for i ticks after its observation was taken, so those that became too old
+    on the way are skipped. When there is none for now, because the server is away or late, the last
+    action is held.
+
+    Attributes:
+        error: Why the last request got no actions; None when it did.
+    """
+
+    def __init__(
+        self, client: PolicyClient, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """The client is the follower's from now on."""
+        self.error: Exception | None = None
+        self._client = client
+        self._clock = clock
+        self._wake = threading.Condition()
+        self._newest: tuple[Mapping[str, np.ndarray], float] | None = None
+        self._plan: _Plan | None = None
+        self._last: np.ndarray | None = None
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="act-client", daemon=True)
+        self._thread.start()
+
+    def step(self, observation: Mapping[str, np.ndarray]) -> tuple[np.ndarray | None, str]:
+        """The action (A,) for this tick and "run", or the last one and "hold"; at first None.
+
+        Args:
+            observation: What the robot sees now. It is read later in another thread: give arrays
+                that nobody writes to any more.
+        """
+        now_s = self._clock()
+        with self._wake:
+            self._newest = (observation, now_s)
+            self._wake.notify()
+            plan = self._plan
+        if plan is not None:
+            index = round((now_s - plan.taken_s) * self._client.contract["rate_hz"])
+            if index < len(plan.actions):
+                self._last = plan.actions[index]
+                return self._last, "run"
+        return self._last, "hold"
+
+    def close(self) -> None:
+        """Let the thread end and close the client."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._client.close()
+        self._thread.join(2.0)
+
+    def __enter__(self) -> Follower:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                while self._newest is None and not self._stopping:
+                    self._wake.wait()
+                if self._stopping or self._newest is None:
+                    return
+                (observation, taken_s), self._newest = self._newest, None
+            try:
+                actions = self._client.predict(observation)
+            except (UnreachableError, MissedError, RefusedError) as e:
+                self.error = e
+                if not isinstance(e, UnreachableError):  # which has waited already
+                    time.sleep(FIRST_RETRY_S)
+                continue
+            self.error = None
+            with self._wake:
+                self._plan = _Plan(actions, taken_s)
+
+
+def _read(connection: ClientConnection, within_s: float) -> dict[str, Any]:
+    data = connection.recv(timeout=max(0.0, within_s))
+    if isinstance(data, str):
+        raise ValueError("the server sent a text")
+    said = msgpack.unpackb(data)
+    if not isinstance(said, dict) or said.get("type") not in ("hello", "actions", "refused"):
+        raise ValueError("the server sent something else")
+    if said["type"] == "refused" and said.get("reason") in ("hello", "malformed"):
+        raise RefusedError(said["reason"], _text(said))
+    return said
+
+
+def _text(said: dict[str, Any]) -> str:
+    return "{}. {}".format(said["message"], said["hint"])
+
+
+def _map_of(array: np.ndarray) -> dict[str, Any]:
+    array = np.asarray(array)
+    if array.dtype.kind == "f":  # what Python's numbers become
+        array = array.astype("<f4")
+    dtype = _DTYPES.get(array.dtype.name)
+    if dtype is None:
+        raise RefusedError("observation", f"there is no dtype {array.dtype} here")
+    data = np.ascontiguousarray(array, dtype).tobytes()
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "data": data}
+
+
+def _array_of(value: dict[str, Any]) -> np.ndarray:
+    return np.frombuffer(value["data"], _DTYPES[value["dtype"]]).reshape(value["shape"])
