@@ -1,228 +1,480 @@
-"""The control loop: observe, take the action of this tick, filter it, log it. Nothing waits.
+"""The control tick: what was seen, what was predicted, what may be sent. It waits for nobody.
 
-In replay the clock is simulated and a prediction is there in the tick that asked for it: the same
-checkpoint on the same episode gives the same actions. In shadow the clock is real and predictions
-arrive when they are done. Neither mode moves anything; the others send what passed the filter to a
-sink, and bring it to rest on every way out.
+    feed (newest observation) --> inference (chunks) --> chunker (action of this tick)
+                                                           --> safety filter --> sink
+
+Action i of a chunk is valid at the time of its observation plus i periods of the policy. A tick
+asks for the action of its own deadline, so what comes late is dropped, by time.
 
 Shape suffixes: A action dim.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+from dataclasses import dataclass, field
 
-from act_data.errors import ActError, InputError
-from act_data.types import NS_PER_S
+import numpy as np
+from numpy.typing import NDArray
+
+from act_data.errors import ActError
+from act_data.types import NS_PER_MS, NS_PER_S
 from act_model.chunking import Chunker
-from act_model.deploy.action_log import ActionLog
-from act_model.deploy.clock import Clock, MonotonicClock, SimulatedClock
-from act_model.deploy.inference import (
-    Chunk,
-    Inference,
-    InlineInference,
-    Predictor,
-    Request,
-    WorkerInference,
-)
-from act_model.deploy.report import Measures, RolloutReport, Stop, joint_errors
-from act_model.policy import blank_observation, check_contract
-from act_model.robot_io import Mode, RobotIO, RobotObservation, Sink
+from act_model.commands import Sink, velocities
+from act_model.config import Contract
+from act_model.deploy.clock import Clock
+from act_model.deploy.feed import EndOfFeed, Feed, Seen
+from act_model.deploy.inference import Chunk, Inference, Request
+from act_model.deploy.measures import Measures
+from act_model.deploy.operator import Halt, Operator
+from act_model.deploy.recorder import Recorder
+from act_model.deploy.settings import Rules, State, Stop
+from act_model.deploy.tape import Tape
+from act_model.robot_io import Mode
 from act_model.safety import SafetyFilter
+from act_model.watchdog import Watchdog
+
+_ON_A_TICK = 1e-3  # of a period: a time so near to a tick is that tick's
+_COME_TO_REST_NS = NS_PER_S // 2
+_START_NS = 60 * NS_PER_S  # a robot that is to move must be seen and predicted for within this
 
 
-def deploy(
-    policy: Predictor,
-    robot: RobotIO,
-    *,
-    mode: Mode,
-    chunker: Chunker,
-    sink: Sink | None = None,
-    safety: SafetyFilter | None = None,
-    log: Path | None = None,
-    max_ticks: int | None = None,
-    clock: Clock | None = None,
-) -> RolloutReport:
-    """Run `policy` on what `robot` sees until that ends; robot and sink are closed.
+@dataclass(kw_only=True)
+class Parts:
+    """What a loop is made of.
 
-    Ticks fall on absolute deadlines. One that is late does not move those after it: they follow
-    without a pause until the time is made up.
-
-    Args:
-        policy: Usually a `Policy`.
-        robot: Checked against the policy's contract before the first tick.
-        chunker: Which of the predicted actions a tick takes; of the policy's chunk size.
-        sink: Where commands go in a mode that moves the robot; not used in the others.
-        safety: None: limits from the range of the training data, see `SafetyFilter.from_stats`.
-        log: Where to write every action; an existing file is replaced.
-        max_ticks: Stop after this many; None: go on to the end.
-        clock: None: real in shadow, simulated in replay.
-
-    Returns:
-        The account, also after Ctrl-C or an error of the recording or the policy.
-
-    Raises:
-        InputError: The robot does not fit the policy, there is no sink where one is needed, or
-            `max_ticks` is not positive.
-        StoreError: The log cannot be opened.
+    Attributes:
+        sink: Where commands go; None in a mode that moves nothing.
+        max_prefix: The longest prefix that the policy continues; 0: it is not given one.
     """
-    if max_ticks is not None and max_ticks < 1:
-        raise InputError(f"max_ticks is {max_ticks!r}", hint="Use a positive number, or leave it.")
-    if mode.moves and sink is None:
-        raise InputError(f"mode {mode.value} moves the robot, and there is no sink for commands")
-    commands = sink if mode.moves else None
-    contract = policy.contract
-    check_contract(contract, robot.contract)
-    safety = safety or SafetyFilter.from_stats(contract.action, policy.stats)
-    real_time = mode.real_time
-    if clock is None:
-        clock = MonotonicClock() if real_time else SimulatedClock()
-    measures = Measures(contract.rate_hz)
-    actions = None if log is None else ActionLog(log)
-    stop, failure, ended = Stop.ERROR, ActError(""), True
-    inference: Inference | None = None
-    try:
-        try:
-            if real_time:  # the first prediction is slow: have it before the first tick
-                policy.predict(blank_observation(contract))
-                inference = WorkerInference(policy)
-            else:
-                inference = InlineInference(policy)
-            loop = _Loop(inference, robot, chunker, commands, safety, measures, actions, clock)
-            stop = loop.run(max_ticks)
-        finally:
-            # The one way out, whatever happened: the robot rests, no prediction runs on, the log
-            # is whole.
-            if commands is not None:
-                commands.stop()
-            ended = inference is None or inference.close()
-            robot.close()
-            if sink is not None:
-                sink.close()
-            if actions is not None:
-                actions.close()
-    except KeyboardInterrupt:
-        stop = Stop.INTERRUPTED
-    except ActError as error:
-        stop, failure = Stop.ERROR, error
-    return measures.report(
-        mode=mode.value,
-        robot=contract.robot,
-        stop=stop,
-        error=str(failure),
-        hint=failure.hint,
-        real_time=real_time,
-        safety=safety.counts,
-        joints=joint_errors(measures.errors, contract.action, policy.stats),
-        policy_hangs=not ended,
-    )
+
+    contract: Contract
+    mode: Mode
+    rules: Rules
+    clock: Clock
+    feed: Feed
+    inference: Inference
+    chunker: Chunker
+    safety: SafetyFilter
+    sink: Sink | None
+    operator: Operator
+    measures: Measures
+    tape: Tape | None = None
+    recorder: Recorder | None = None
+    watchdog: Watchdog | None = None
+    max_prefix: int = 0
+    start_ns: int = field(default=0)
 
 
-class _Loop:
+class Loop:
     """One rollout while it runs."""
 
-    def __init__(
-        self,
-        inference: Inference,
-        robot: RobotIO,
-        chunker: Chunker,
-        sink: Sink | None,
-        safety: SafetyFilter,
-        measures: Measures,
-        actions: ActionLog | None,
-        clock: Clock,
-    ) -> None:
-        self._inference = inference
-        self._robot = robot
-        self._chunker = chunker
-        self._sink = sink
-        self._safety = safety
-        self._measures = measures
-        self._actions = actions
-        self._clock = clock
+    def __init__(self, parts: Parts) -> None:
+        self._p = parts
+        self.state = State.WARMUP
+        self.cause = ""
+        self._control_ns = NS_PER_S / (parts.rules.control_hz or parts.contract.rate_hz)
+        self._period_ns = NS_PER_S / parts.contract.rate_hz
+        self._max_age_ns = round(parts.rules.max_age_ms * NS_PER_MS)
+        self._hold_ns = round(parts.rules.hold_s * NS_PER_S)
+        limits = parts.safety.limits
+        self._span_A = np.maximum(limits.high - limits.low, 1e-6).astype(np.float64)
+        self._positions_A = ~velocities(parts.contract.action)
+
         self._episode = -1
-        self._offered: int | None = None  # tick of the newest observation without an answer
-        self._seen_ns: int | None = None  # when the observation of the newest chunk was taken
+        self._origin_ns = 0  # tick 0 of the episode
+        self._tick = 0  # control ticks of the episode
+        self._place = 0.0  # of this tick's deadline, in ticks of the policy
+
+        self._seen: Seen | None = None
+        self._valid_ns: int | None = None  # when the newest valid observation was taken
+        self._valid_in_a_row = 0
+        self._stale = False
+
+        self._offered: Request | None = None  # without an answer
+        self._offered_tick = 0
+        self._newest_place = -math.inf  # of the newest observation that was offered
+        self._chunk_place: float | None = None
+        self._chunk_ns = 0  # when the observation of the newest chunk was taken
+        self._spliced = False
+        self._policy_error: ActError | None = None
+
+        self._goes = 0
+        self._until = -math.inf  # step mode: the place at which it holds again
+        self._since_ns = parts.start_ns
+        self._halt: Halt | None = None
+        self._away_ns: int | None = None
+        self._sent_A: NDArray[np.float32] | None = None
 
     def run(self, max_ticks: int | None) -> Stop:
-        period_ns = NS_PER_S / self._measures.nominal_hz
-        start_ns = self._clock.now_ns()
-        number = 0
+        """Tick until there is a reason to stop."""
+        p, m = self._p, self._p.measures
+        number, before_ns = 0, 0
         while max_ticks is None or number < max_ticks:
             # From the start and not from the tick before: rounding and delays do not add up.
-            self._clock.sleep_until(start_ns + round(number * period_ns))
-            began_ns = self._clock.now_ns()
-            observation = self._robot.observe()
-            if observation is None:
+            deadline_ns = p.start_ns + round(number * self._control_ns)
+            p.clock.sleep_until(deadline_ns)
+            began_ns = p.clock.now_ns()
+            if p.watchdog is not None:
+                p.watchdog.beat()
+            try:
+                stop = self._step(deadline_ns)
+            except EndOfFeed:
                 return Stop.END
-            self._measures.started_ns.append(began_ns)
-            self._measures.ticks += 1
-            self._tick(observation, start_ns + round(number * period_ns))
             number += 1
-            if self._clock.now_ns() > start_ns + round(number * period_ns):
-                self._measures.deadline_misses += 1
+            m.ticks = number
+            if number == 1:
+                m.first_ns = began_ns
+            else:
+                m.jitter.add(abs(began_ns - before_ns - self._control_ns) / NS_PER_MS)
+            m.last_ns = before_ns = began_ns
+            m.lateness.add((began_ns - deadline_ns) / NS_PER_MS)
+            ended_ns = p.clock.now_ns()
+            m.work.add((ended_ns - began_ns) / NS_PER_MS)
+            if ended_ns > p.start_ns + round(number * self._control_ns):
+                m.deadline_misses += 1
+            if stop is not None:
+                return stop
         return Stop.TICKS
 
-    def _tick(self, observation: RobotObservation, deadline_ns: int) -> None:
-        taken_ns = self._clock.now_ns()
-        if observation.first:
-            self._begin_episode()
-        self._take(observation.tick)
-        if not observation.valid:
-            self._measures.invalid_observations += 1
-        elif self._due(observation.tick):
-            self._offered = observation.tick
-            self._inference.offer(
-                Request(observation=observation, episode=self._episode, taken_ns=taken_ns)
-            )
-            self._take(observation.tick)
-        self._act(observation, deadline_ns)
+    def _step(self, deadline_ns: int) -> Stop | None:
+        """One tick; a reason to stop after it."""
+        fresh = self._see(deadline_ns)
+        self._place = self._place_of(deadline_ns)
+        self._take()
+        self._ask(deadline_ns)
+        if not self._p.mode.real_time:
+            self._take()
+        halted = self._halted()
+        if halted is not None and (halted.stop is Stop.ESTOP or not self._p.mode.moves):
+            return self._end(halted)
+        raw_A, human = self._wanted()
+        halt = self._advance(deadline_ns, raw_A)
+        if halt is not None:
+            return self._end(halt)
+        self._act(deadline_ns, raw_A, human, fresh)
+        if self._halt is not None:
+            rested = self._p.safety.at_rest
+            if rested or deadline_ns - self._since_ns > _COME_TO_REST_NS:
+                return self._end(self._halt)
+        self._tick += 1
+        return None
 
-    def _begin_episode(self) -> None:
-        self._episode += 1
-        self._measures.episodes += 1
-        self._chunker.reset()
-        self._safety.reset()
-        self._offered = self._seen_ns = None
+    # --- what was seen ------------------------------------------------------------------------
 
-    def _due(self, tick: int) -> bool:
-        """Whether to predict from this tick, which may replace an observation that still waits."""
-        if not self._chunker.wants(tick):
+    def _see(self, deadline_ns: int) -> bool:
+        """Take the newest observation; whether it is a new one."""
+        seen = self._p.feed.newest(deadline_ns)
+        if seen is None or seen is self._seen:
             return False
-        return self._offered is None or tick - self._offered >= self._chunker.every
+        self._seen = seen
+        self._p.measures.observations += 1
+        if seen.observation.first or self._episode < 0:
+            self._begin_episode(seen)
+        if not seen.observation.valid:
+            self._p.measures.invalid_observations += 1
+            self._valid_in_a_row = 0
+        elif self._valid_ns is None or seen.taken_ns > self._valid_ns:
+            self._valid_ns = seen.taken_ns
+            self._valid_in_a_row += 1
+        return True
 
-    def _take(self, now: int) -> None:
+    def _begin_episode(self, seen: Seen) -> None:
+        self._episode += 1
+        self._p.measures.episodes += 1
+        self._p.chunker.reset()
+        self._p.safety.reset()
+        self._origin_ns, self._tick = seen.taken_ns, 0
+        self._offered = self._chunk_place = self._sent_A = self._valid_ns = None
+        self._newest_place = self._until = -math.inf
+        self._stale = self._spliced = False
+        self.state = State.WARMUP
+
+    def _place_of(self, at_ns: int) -> float:
+        place = (at_ns - self._origin_ns) / self._period_ns
+        nearest = round(place)
+        return float(nearest) if abs(place - nearest) < _ON_A_TICK else place
+
+    # --- what is predicted --------------------------------------------------------------------
+
+    def _take(self) -> None:
         """Give the chunks that arrived to the chunker."""
-        for chunk in self._inference.arrived():
-            self._measures.inference_ns.append(chunk.latency_ns)
-            if chunk.request.episode == self._episode:
-                self._add(chunk, now)
-
-    def _add(self, chunk: Chunk, now: int) -> None:
-        observed = chunk.request.observation.tick
-        if observed == self._offered:
-            self._offered = None
-        if self._safety.admit(chunk.actions) is not None:
-            self._measures.rejected_chunks += 1
+        if self._policy_error is not None:
             return
-        self._chunker.add(observed, chunk.actions)
-        self._measures.chunks += 1
-        self._measures.discarded_actions += min(now - observed, len(chunk.actions))
-        self._seen_ns = chunk.request.taken_ns
+        try:
+            chunks = self._p.inference.arrived()
+        except ActError as error:
+            if not self._p.mode.moves:
+                raise
+            self._policy_error = error
+            return
+        for chunk in chunks:
+            self._p.measures.inference.add(chunk.latency_ns / NS_PER_MS)
+            if chunk.request.episode == self._episode:
+                self._add(chunk)
 
-    def _act(self, observation: RobotObservation, deadline_ns: int) -> None:
-        measures = self._measures
-        raw_A = self._chunker.next(observation.tick)
-        if raw_A is not None and self._seen_ns is not None:
-            measures.age_ns.append(self._clock.now_ns() - self._seen_ns)
-        elif self._seen_ns is None:
-            measures.waiting_ticks += 1
+    def _add(self, chunk: Chunk) -> None:
+        p, m, request = self._p, self._p.measures, chunk.request
+        m.latency.add(p.clock.now_ns() - request.offered_ns)
+        elapsed = 0
+        if request is self._offered:
+            self._offered = None
+            elapsed = self._tick - self._offered_tick
+        if p.safety.admit(chunk.actions) is not None:
+            m.rejected_chunks += 1
+            return
+        late = math.ceil(self._place - request.place)
+        m.discarded_actions += min(late, len(chunk.actions))
+        # By the clocks so many ticks have passed since the observation was taken; by counting, so
+        # many since it was offered, and it was not older than that for long.
+        counted = elapsed * self._control_ns / self._period_ns
+        offered = (request.offered_ns - request.seen.taken_ns) / self._period_ns
+        if elapsed and abs(self._place - request.place - counted - offered) > 1 + 1e-6:
+            m.splice_mismatches += 1
+        if late >= len(chunk.actions):
+            m.late_chunks += 1
+        p.chunker.add(request.place, chunk.actions, self._place)
+        m.chunks += 1
+        self._chunk_place, self._chunk_ns = request.place, request.seen.taken_ns
+        self._spliced = True
+        if p.mode is Mode.STEP:
+            self._until = self._place + p.chunker.every
+
+    def _ask(self, deadline_ns: int) -> None:
+        """Offer the newest observation to the policy, if it is time to."""
+        p, seen = self._p, self._seen
+        if seen is None or not seen.observation.valid or self._policy_error is not None:
+            return
+        place = self._place_of(seen.taken_ns)
+        if place <= self._newest_place:
+            return
+        if p.mode is Mode.STEP:
+            if self._goes >= p.operator.goes or self._offered is not None:
+                return
+            self._goes = p.operator.goes
+            p.chunker.reset()
         else:
-            measures.starved_ticks += 1
-        filtered = self._safety.apply(raw_A)
-        if self._sink is not None and filtered.action is not None:
-            self._sink.send(filtered.action, deadline_ns)
-        if filtered.action is not None and observation.demonstrated is not None:
-            measures.compare(filtered.action, observation.demonstrated)
-        if self._actions is not None:
-            self._actions.write(self._episode, observation.tick, filtered, observation.demonstrated)
+            # A prediction is ordered so early that the queue lasts until it is there.
+            reserve = (p.measures.latency.p95_ns or 0) / self._period_ns
+            if p.measures.latency.p95_ns:
+                reserve += 1
+            if not p.chunker.wants(self._place, reserve):
+                return
+            if self._offered is not None and place - self._offered.place < p.chunker.every:
+                return  # it is being predicted from; later this one may replace it
+        self._newest_place = place
+        self._offered = Request(
+            seen=seen,
+            episode=self._episode,
+            place=place,
+            offered_ns=p.clock.now_ns(),
+            prefix=self._prefix(place),
+        )
+        self._offered_tick = self._tick
+        p.inference.offer(self._offered)
+
+    def _prefix(self, place: float) -> NDArray[np.float32] | None:
+        """The actions that will have been executed when the prediction is there."""
+        if not self._p.max_prefix or self._chunk_place is None:
+            return None
+        latency_ns = self._p.measures.latency.p95_ns or 0
+        ahead = math.ceil(self._place - place + latency_ns / self._period_ns) + 1
+        actions = []
+        for i in range(min(ahead, self._p.max_prefix)):
+            action_A = self._p.chunker.next(place + i)
+            if action_A is None:
+                break
+            actions.append(action_A)
+        return np.stack(actions) if actions else None
+
+    # --- what is commanded --------------------------------------------------------------------
+
+    def _wanted(self) -> tuple[NDArray[np.float32] | None, bool]:
+        """The action of this tick before the filter, and whether a person wants it."""
+        seen = self._seen
+        if seen is not None and seen.observation.taken_over:
+            return seen.observation.demonstrated, True
+        if self._p.mode is Mode.STEP and self._place >= self._until:
+            return None, False
+        return self._p.chunker.next(self._place), False
+
+    def _halted(self) -> Halt | None:
+        if self._halt is None:
+            self._halt = self._p.operator.halt
+            if self._halt is None and self._p.watchdog is not None and self._p.watchdog.tripped:
+                self._halt = Halt(Stop.WATCHDOG, "the control tick had been silent for too long")
+            if self._halt is not None:
+                self._since_ns = self._p.clock.now_ns()
+        return self._halt
+
+    def _end(self, halt: Halt) -> Stop:
+        self.state, self.cause = State.STOPPED, halt.cause
+        return halt.stop
+
+    def _advance(self, deadline_ns: int, raw_A: NDArray[np.float32] | None) -> Halt | None:
+        """The state at this tick; a reason to stop."""
+        if self._halt is not None:
+            return self._halt if self._halt.stop is Stop.WATCHDOG else None
+        trouble = self._trouble(deadline_ns, raw_A)
+        moves = self._p.mode.moves
+        if self.state is State.WARMUP:
+            if self._policy_error is not None:
+                return trouble
+            if raw_A is not None and trouble is None:
+                self.state = State.READY if moves else State.RUN
+            elif (
+                moves
+                and self._p.mode is not Mode.STEP
+                and deadline_ns - self._p.start_ns > _START_NS
+            ):
+                return trouble or Halt(Stop.STARVED, "the policy gave no first chunk")
+        if self.state is State.READY:
+            if self._policy_error is not None:
+                return trouble
+            if self._p.operator.armed and raw_A is not None and trouble is None:
+                self.state = State.ARMED
+        if self.state is State.ARMED and raw_A is not None:
+            return self._begin(raw_A)
+        if self.state is State.RUN:
+            if trouble is not None:
+                self.state, self._since_ns = State.DEGRADED, deadline_ns
+                self._p.measures.degradations += 1
+            elif moves and self._lost(deadline_ns):
+                return Halt(Stop.TRACKING, f"the robot does not follow: {self._farthest()}")
+        elif self.state is State.DEGRADED:
+            if trouble is None:
+                self.state = State.RUN
+            elif moves and deadline_ns - self._since_ns >= self._hold_ns:
+                return trouble
+        return None
+
+    def _trouble(self, deadline_ns: int, raw_A: NDArray[np.float32] | None) -> Halt | None:
+        """Why the robot must be held now."""
+        if self._policy_error is not None:
+            return Halt(Stop.POLICY, str(self._policy_error))
+        if self._valid_ns is None:
+            return Halt(Stop.STALE, "the robot was never seen")
+        age_ns = deadline_ns - self._valid_ns
+        if age_ns > self._max_age_ns:
+            self._stale, self._valid_in_a_row = True, 0
+        elif self._stale and self._valid_in_a_row >= self._p.rules.fresh:
+            self._stale = False
+        if self._stale:
+            return Halt(
+                Stop.STALE,
+                f"the newest valid observation is {age_ns / NS_PER_MS:.0f} ms old, "
+                f"{self._p.rules.max_age_ms:g} ms are allowed",
+            )
+        if raw_A is None and not (self._p.mode is Mode.STEP and self._place >= self._until):
+            waited = (
+                ""
+                if self._offered is None
+                else (
+                    f"; it has not answered for "
+                    f"{(deadline_ns - self._offered.offered_ns) / NS_PER_MS:.0f} ms"
+                )
+            )
+            return Halt(Stop.STARVED, f"the policy has given no action for this moment{waited}")
+        return None
+
+    def _begin(self, raw_A: NDArray[np.float32]) -> Halt | None:
+        """The first command of an episode, if it is near enough to where the robot is."""
+        measured = None if self._seen is None else self._seen.observation.measured
+        if measured is not None and self._p.mode.moves:
+            away_A = np.where(self._positions_A, np.abs(raw_A - measured), 0.0)
+            share_A = np.nan_to_num(away_A / self._span_A)
+            worst = int(share_A.argmax())
+            rules = self._p.rules
+            if rules.first_command == "refuse" and share_A[worst] > rules.first_tolerance:
+                return Halt(
+                    Stop.FIRST_COMMAND,
+                    f"the first command for {self._name(worst)} is {raw_A[worst]:.3f}, the robot "
+                    f"is at {measured[worst]:.3f}: {share_A[worst]:.0%} of its range away, "
+                    f"{rules.first_tolerance:.0%} are allowed",
+                )
+            self._p.safety.start(measured)
+        self.state = State.RUN
+        return None
+
+    def _lost(self, deadline_ns: int) -> bool:
+        """Whether the robot has been away from its commands for too long."""
+        rules = self._p.rules
+        seen = self._seen
+        if not rules.tracking_tolerance or self._sent_A is None or seen is None:
+            return False
+        measured = seen.observation.measured
+        if measured is None:
+            return False
+        away_A = np.where(self._positions_A, np.abs(self._sent_A - measured), 0.0)
+        if not (away_A > rules.tracking_tolerance * self._span_A).any():
+            self._away_ns = None
+            return False
+        if self._away_ns is None:
+            self._away_ns = deadline_ns
+        return deadline_ns - self._away_ns > rules.tracking_s * NS_PER_S
+
+    def _farthest(self) -> str:
+        assert self._sent_A is not None
+        assert self._seen is not None
+        measured = self._seen.observation.measured
+        assert measured is not None
+        share_A = np.nan_to_num(np.abs(self._sent_A - measured) / self._span_A)
+        worst = int(np.where(self._positions_A, share_A, 0).argmax())
+        return (
+            f"{self._name(worst)} was sent to {self._sent_A[worst]:.3f} and is at "
+            f"{measured[worst]:.3f}"
+        )
+
+    def _name(self, element: int) -> str:
+        return [name for v in self._p.contract.action for name in v.names][element]
+
+    def _act(
+        self, deadline_ns: int, raw_A: NDArray[np.float32] | None, human: bool, fresh: bool
+    ) -> None:
+        """Filter, send, note."""
+        p, m, seen = self._p, self._p.measures, self._seen
+        if human:
+            m.taken_over_ticks += 1
+        elif raw_A is not None and self._chunk_place is not None:
+            m.age.add((p.clock.now_ns() - self._chunk_ns) / NS_PER_MS)
+            m.depth.add(max(0.0, p.contract.chunk_size - (self._place - self._chunk_place)))
+        elif self._chunk_place is None:
+            m.waiting_ticks += 1
+        elif p.mode is not Mode.STEP:
+            m.starved_ticks += 1
+        if self.state is State.DEGRADED or self._halt is not None:
+            m.held_ticks += 1
+            raw_A = None
+        live = self.state in (State.RUN, State.DEGRADED)
+        filtered = p.safety.apply(raw_A if live else None)
+        action_A, sent = filtered.action, False
+        if p.sink is not None and live:
+            if action_A is not None:
+                p.sink.send(action_A, deadline_ns)
+                m.sent += 1
+                sent = True
+                if p.watchdog is not None:
+                    p.watchdog.arm()
+            else:
+                p.sink.hold()
+        if action_A is not None:
+            if self._spliced and self._sent_A is not None and raw_A is not None:
+                m.seam.add(float(np.abs(action_A - self._sent_A).max()))
+            self._sent_A = action_A
+        self._spliced = self._spliced and raw_A is None
+        demonstrated = None if seen is None else seen.observation.demonstrated
+        if fresh and not human and action_A is not None and demonstrated is not None:
+            m.compare(action_A, demonstrated)
+        if p.recorder is not None and fresh and sent and seen is not None and action_A is not None:
+            p.recorder.put(seen, action_A, human=human)
+        if p.tape is not None:
+            p.tape.put(
+                episode=max(self._episode, 0),
+                tick=self._tick,
+                at_ns=deadline_ns - p.start_ns,
+                state=self.state,
+                human=human,
+                filtered=filtered,
+                sent=sent,
+                demonstrated=demonstrated if fresh else None,
+            )

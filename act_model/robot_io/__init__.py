@@ -1,17 +1,10 @@
 """Robots as deployment sees them: where observations come from, and where commands go."""
 
+from act_model.commands import JsonSink, NullSink, Sink, labels, open_sink, velocities
 from act_model.robot_io.bag_robot import BagRobot
 from act_model.robot_io.dataset_robot import DatasetRobot
-from act_model.robot_io.interface import (
-    Mode,
-    RobotIO,
-    RobotObservation,
-    Sink,
-    labels,
-    velocities,
-)
+from act_model.robot_io.interface import Mode, RobotIO, RobotObservation
 from act_model.robot_io.offer import columns_of, offered_by
-from act_model.robot_io.sinks import JsonSink, NullSink, open_sink
 
 __all__ = [
     "BagRobot",

@@ -1,4 +1,4 @@
-"""The two seams between deployment and a robot: what it sees, and what it is told.
+"""What a robot sees: the seam through which observations reach deployment.
 
     robot.observe() --> pipeline --> sink.send(action)
 
@@ -8,7 +8,7 @@ object may be both. Nothing but a sink ever moves anything, and in replay and sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from act_model.config import Contract, VectorContract
+from act_model.config import Contract
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -27,17 +27,18 @@ class Mode(StrEnum):
     REPLAY = "replay"  # nothing; simulated time, deterministic
     SHADOW = "shadow"  # nothing; real time, as it would be live
     SIM = "sim"  # moves a simulated robot; simulated time in lock step, deterministic
+    STEP = "step"  # moves it; real time, and every prediction waits for a person's go
     LIVE = "live"  # moves it; real time
 
     @property
     def moves(self) -> bool:
         """Whether commands reach the sink."""
-        return self in (Mode.SIM, Mode.LIVE)
+        return self in (Mode.SIM, Mode.STEP, Mode.LIVE)
 
     @property
     def real_time(self) -> bool:
         """Whether the machine's clock rules, and predictions arrive when they are done."""
-        return self in (Mode.SHADOW, Mode.LIVE)
+        return self in (Mode.SHADOW, Mode.STEP, Mode.LIVE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,55 +99,3 @@ class RobotIO(Protocol):
 
     def close(self) -> None:
         """Let go of it, and let a waiting `observe` return None. Calling it again does nothing."""
-
-
-class Sink(Protocol):
-    """Where commands go: a robot's controllers, a simulator, a file.
-
-    Every method but `close` returns at once: the control tick calls it, and a sink that waits
-    for a network makes the robot late. It is used by one thread at a time, and opened once more
-    in the watchdog's process, which calls `hold` and `stop` when the control tick has fallen
-    silent. After `stop` nothing is sent any more.
-    """
-
-    def send(self, action_A: NDArray[np.float32], valid_ns: int) -> None:
-        """Command `action_A`, which is checked and safe.
-
-        Args:
-            action_A: (A,), in the order and units of `Contract.action`. Reused by the caller
-                after the call: copy what is kept.
-            valid_ns: When it is meant to hold, on the rollout's clock (`time.monotonic_ns`, or
-                simulated time); this tick's deadline.
-
-        Raises:
-            DataError: The robot can no longer be reached.
-        """
-
-    def hold(self) -> None:
-        """Keep the robot where it is: positions as last commanded, velocities zero."""
-
-    def stop(self) -> None:
-        """Bring it to rest and leave it so: base to zero, arms where they are.
-
-        Called on every way out, at least once, also before anything was sent and after an error
-        of `send`. Must not raise for a robot that is gone.
-        """
-
-    def close(self) -> None:
-        """Let go of it. Calling it again does nothing."""
-
-
-def velocities(action: Sequence[VectorContract]) -> NDArray[np.bool_]:
-    """(A,) which elements of an action are velocities, by their unit: zero is at rest for them."""
-    return np.array(["/s" in unit for _, unit in labels(action)], np.bool_)
-
-
-def labels(action: Sequence[VectorContract]) -> list[tuple[str, str]]:
-    """Name and unit of each element; "m/s, rad/s" on two elements is one unit each."""
-    found = []
-    for vector in action:
-        units = vector.unit.split(", ")
-        if len(units) != len(vector.names):
-            units = [vector.unit] * len(vector.names)
-        found += list(zip(vector.names, units, strict=True))
-    return found

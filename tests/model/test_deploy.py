@@ -20,10 +20,12 @@ from act_data.stats import compute
 from act_data.types import NS_PER_MS, Reason
 from act_model.chunking import ActionQueue, Chunker, TemporalEnsemble
 from act_model.config import Contract
-from act_model.deploy import ActionLog, Mode, SimulatedClock, Stop, deploy
+from act_model.deploy import Mode, SimulatedClock, State, Stop, deploy
+from act_model.deploy.feed import Seen
 from act_model.deploy.inference import Request, WorkerInference
+from act_model.deploy.tape import Tape
 from act_model.robot_io import DatasetRobot, RobotObservation, offered_by
-from act_model.safety import Filtered, Intervention, SafetyFilter
+from act_model.safety import Filtered, Intervention, Limits
 from tests.model.memory_dataset import MemoryDataset, dataset_of, episode_of, schema_of
 
 K = 8
@@ -177,13 +179,13 @@ def test_the_error_of_a_constant_offset_is_reported_in_units_and_in_percent(
     dataset = dataset_of(30)
     policy = Oracle(dataset)
     policy._action = policy._action + np.array([0.1, 0.0, -0.2], np.float32)
-    wide = SafetyFilter(np.full(3, -9.0, np.float32), np.full(3, 9.0, np.float32))
+    wide = Limits.of([-9.0] * 3, [9.0] * 3)
     report = deploy(
         policy,
         DatasetRobot(dataset, 0, policy.contract),
         mode=Mode.REPLAY,
         chunker=ActionQueue(K, 3),
-        safety=wide,
+        limits=wide,
     )
     spans = np.ptp(dataset.read("action", 0), axis=0)
     for joint, offset, span in zip(report.joints, (0.1, 0.0, 0.2), spans, strict=True):
@@ -315,7 +317,7 @@ def test_an_error_still_closes_everything_and_gives_a_report(mode: Mode) -> None
 
 def test_a_bug_in_the_policy_is_not_hidden_by_its_thread() -> None:
     def bug() -> None:
-        if policy.calls > 1:  # after the warm-up
+        if policy.calls > 2:  # after the warm-up
             raise ZeroDivisionError("a bug")
 
     policy = Constant(before=bug)
@@ -351,15 +353,28 @@ def test_a_full_disk_ends_the_rollout_with_a_report() -> None:
 
 
 def test_a_log_is_json_whatever_a_policy_says(tmp_path: Path) -> None:
-    with contextlib.closing(ActionLog(tmp_path / "log")) as log:
+    with contextlib.closing(Tape(tmp_path / "log", 3, threaded=False)) as log:
         raw = np.array([np.nan, -np.inf, 0.1])
-        log.write(0, 3, Filtered(raw, None, (Intervention.NOT_FINITE,)), None)
+        log.put(
+            episode=0,
+            tick=3,
+            at_ns=60 * NS_PER_MS,
+            state=State.RUN,
+            human=False,
+            filtered=Filtered(raw, None, (Intervention.NOT_FINITE,)),
+            sent=False,
+            demonstrated=None,
+        )
     (line,) = (tmp_path / "log").read_text().splitlines()
     assert json.loads(line, parse_constant=pytest.fail) == {
         "episode": 0,
         "tick": 3,
+        "at_ms": 60.0,
+        "state": "run",
+        "human": False,
         "raw": ["nan", "-inf", 0.1],
         "filtered": None,
+        "sent": None,
         "demonstrated": None,
         "interventions": ["not_finite"],
     }
@@ -374,7 +389,8 @@ def request_of(tick: int) -> Request:
         arrays=lambda: {"tick": np.array([tick])},
         demonstrated=None,
     )
-    return Request(observation=observation, episode=0, taken_ns=0)
+    seen = Seen(number=tick, taken_ns=0, observation=observation)
+    return Request(seen=seen, episode=0, place=float(tick), offered_ns=0)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -401,7 +417,7 @@ def test_a_busy_worker_takes_the_newest_observation_next() -> None:
     go.set()
     wait_for(lambda: policy.calls == 2)
     assert worker.close()
-    assert [chunk.request.observation.tick for chunk in worker.arrived()] == [0, 3]
+    assert [chunk.request.seen.observation.tick for chunk in worker.arrived()] == [0, 3]
 
 
 def test_a_policy_that_hangs_does_not_keep_the_rollout_from_ending(
@@ -411,13 +427,13 @@ def test_a_policy_that_hangs_does_not_keep_the_rollout_from_ending(
     go = threading.Event()
 
     def hang() -> None:
-        if policy.calls > 1:  # after the warm-up
+        if policy.calls > 2:  # after the warm-up
             assert go.wait(10)
 
     policy = Constant(before=hang)
     report = deploy(
         policy,
-        Recording(policy.contract, 4, {1: lambda: wait_for(lambda: policy.calls > 1)}),
+        Recording(policy.contract, 4, {1: lambda: wait_for(lambda: policy.calls > 2)}),
         mode=Mode.SHADOW,
         chunker=ActionQueue(K, 3),
         clock=SimulatedClock(),
@@ -501,7 +517,7 @@ class SlowPolicy(Constant):
 
     def predict(self, observation: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float32]:
         self.calls += 1
-        if self.calls > 1:
+        if self.calls > 2:  # after the warm-up
             with self._changed:
                 due = self._busy_until = self._now + self._ticks
                 self._changed.notify_all()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from act_data.errors import InputError
+from act_data.errors import InputError, NotFoundError
 from act_data.records import FeatureStats, StatsRecord
 from act_model.config import VectorContract
-from act_model.safety import Intervention, SafetyFilter
+from act_model.safety import Intervention, Limits, SafetyFilter, read_urdf
 
 LOW, HIGH = np.array([-1.0, 0.0], np.float32), np.array([1.0, 0.1], np.float32)
 NASTY = st.sampled_from(
@@ -42,33 +44,73 @@ def stats(**ranges: tuple[list[float | None], list[float | None]]) -> StatsRecor
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.lists(ANY_ACTION, max_size=12), st.sampled_from([None, 1e-3, 0.5]))
+@given(
+    st.lists(ANY_ACTION, max_size=12),
+    st.sampled_from([np.inf, 1e-2, 30.0]),
+    st.sampled_from([np.inf, 1e-1, 500.0]),
+    st.sampled_from([None, [0.5, np.nan], [-2.0, 0.05]]),
+)
 def test_nothing_unsafe_ever_leaves(
-    actions: list[np.ndarray | None], max_step: float | None
+    actions: list[np.ndarray | None],
+    velocity: float,
+    acceleration: float,
+    measured: list[float] | None,
 ) -> None:
-    step = None if max_step is None else np.full(2, max_step, np.float32)
-    safety = SafetyFilter(LOW, HIGH, max_step=step)
+    limits = Limits.of(LOW, HIGH, velocity=velocity, acceleration=acceleration)
+    safety = SafetyFilter(limits, 0.02)
     last: np.ndarray | None = None
+    if measured is not None:
+        safety.start(np.array(measured, np.float32))
+        last = np.array(measured, np.float32)
     for raw in actions:
         filtered = safety.apply(raw)
         assert filtered.raw is raw
         if filtered.action is None:
-            assert last is None
+            assert last is None or np.isnan(last).any()
             continue
         out = filtered.action
         assert out.dtype == np.float32
         assert out.shape == (2,)
         assert np.isfinite(out).all()
-        assert (out >= LOW).all()
-        assert (out <= HIGH).all()
-        if last is not None and max_step is not None:
-            assert (np.abs(out - last) <= max_step * (1 + 1e-6) + 1e-7).all()
+        floor, ceiling = LOW, HIGH
+        if last is not None:  # who begins outside comes in, and goes no further out
+            floor, ceiling = np.fmin(LOW, last), np.fmax(HIGH, last)
+        assert (out >= floor).all()
+        assert (out <= ceiling).all()
+        if last is not None and np.isfinite(velocity):
+            moved = np.nan_to_num(np.abs(out - last))
+            assert (moved <= 0.02 * velocity * (1 + 1e-6) + 1e-6).all()
         last = out.copy()
         filtered.action[:] = np.nan  # the caller's own: spoiling it spoils nothing
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.floats(-0.75, 0.75, width=32), min_size=2, max_size=20),
+    st.integers(0, 3),
+)
+def test_commands_are_as_smooth_as_the_limits_and_reach_what_was_wanted(
+    targets: list[float], gaps: int
+) -> None:
+    limits = Limits.of([-1.0], [1.0], velocity=1.0, acceleration=5.0)
+    safety = SafetyFilter(limits, 0.02)
+    safety.start(np.array([targets[0]]))
+    out = []
+    for target in [*targets, *[targets[-1]] * 250]:
+        for _ in range(gaps):
+            safety.apply(None)
+        action = safety.apply(np.array([target], np.float32)).action
+        assert action is not None
+        out.append(float(action[0]))
+    if not gaps:
+        steps = np.diff([out[0], *out])
+        assert np.abs(steps).max() <= 1.0 * 0.02 + 1e-6
+        assert np.abs(np.diff([0.0, *steps])).max() <= 5.0 * 0.02**2 + 1e-6
+        assert out[-1] == np.float32(targets[-1])
+
+
 def test_a_safe_action_passes_untouched() -> None:
-    safety = SafetyFilter(LOW, HIGH)
+    safety = SafetyFilter(Limits.of(LOW, HIGH), 0.02)
     raw = np.array([0.25, 0.05], np.float32)
     filtered = safety.apply(raw)
     assert filtered.action is not None
@@ -78,7 +120,7 @@ def test_a_safe_action_passes_untouched() -> None:
 
 
 def test_a_nan_is_refused_and_the_last_command_held() -> None:
-    safety = SafetyFilter(LOW, HIGH)
+    safety = SafetyFilter(Limits.of(LOW, HIGH), 0.02)
     safety.apply(np.array([0.5, 0.02]))
     filtered = safety.apply(np.array([np.nan, 0.0]))
     assert filtered.action is not None
@@ -88,13 +130,13 @@ def test_a_nan_is_refused_and_the_last_command_held() -> None:
 
 
 def test_without_a_last_command_there_is_nothing_to_hold() -> None:
-    safety = SafetyFilter(LOW, HIGH)
+    safety = SafetyFilter(Limits.of(LOW, HIGH), 0.02)
     assert safety.apply(np.array([np.inf, 0.0])).action is None
     assert safety.apply(None).action is None
 
 
 def test_a_command_beyond_the_limits_is_clamped_and_counted() -> None:
-    safety = SafetyFilter(LOW, HIGH)
+    safety = SafetyFilter(Limits.of(LOW, HIGH), 0.02)
     filtered = safety.apply(np.array([3.0, 0.05]))
     assert filtered.action is not None
     assert filtered.action.tolist() == np.array([1.0, 0.05], np.float32).tolist()
@@ -103,17 +145,71 @@ def test_a_command_beyond_the_limits_is_clamped_and_counted() -> None:
     assert filtered.raw[0] == 3.0
 
 
-def test_a_jump_becomes_a_step() -> None:
-    safety = SafetyFilter(LOW, HIGH, max_step=np.array([0.1, 0.1], np.float32))
-    safety.apply(np.array([0.0, 0.0]))
-    filtered = safety.apply(np.array([5.0, 0.0]))
+def test_a_jump_becomes_a_ramp_that_begins_and_ends_gently() -> None:
+    limits = Limits.of([-1.0], [1.0], velocity=1.0, acceleration=5.0)
+    safety = SafetyFilter(limits, 0.02)
+    safety.start(np.array([0.0]))
+    safety.apply(np.array([0.0]))
+    out = []
+    for _ in range(60):
+        filtered = safety.apply(np.array([0.5]))
+        assert filtered.action is not None
+        out.append(float(filtered.action[0]))
+    assert out[0] == pytest.approx(5.0 * 0.02**2)
+    assert max(out) == 0.5
+    assert out[-1] == 0.5
+    assert safety.counts["velocity"] > 0
+    assert safety.hits[Intervention.VELOCITY].tolist() == [safety.counts["velocity"]]
+    assert safety.at_rest
+
+
+def test_a_smooth_demonstration_passes_untouched_to_the_bit() -> None:
+    track = np.sin(np.linspace(0, 12, 600, dtype=np.float32))[:, None] * np.float32(0.9)
+    limits = Limits.of([-1.0], [1.0]).with_motion([track], 50.0)
+    safety = SafetyFilter(limits, 0.02)
+    out = [safety.apply(row).action for row in track]
+    assert np.array_equal(np.stack([a for a in out if a is not None]), track)
+    assert set(safety.counts.values()) == {0}
+
+
+def test_holding_brakes_and_brings_a_base_to_zero() -> None:
+    limits = Limits.of([-1.0, -1.0], [1.0, 1.0], velocity=[1.0, 2.0], acceleration=[5.0, np.inf])
+    safety = SafetyFilter(limits, 0.02, velocities=np.array([False, True]))
+    for i in range(30):
+        safety.apply(np.array([0.01 * i, 0.4]))
+    assert not safety.at_rest
+    held = [safety.apply(None).action for _ in range(40)]
+    joint = [float(a[0]) for a in held if a is not None]
+    base = [float(a[1]) for a in held if a is not None]
+    assert joint == sorted(joint)
+    assert joint[-1] < 0.29 + 0.5**2 / (2 * 5.0) + 0.01  # what braking from 0.5 rad/s takes
+    assert base[:3] == pytest.approx([0.36, 0.32, 0.28])
+    assert base[-1] == 0
+    assert safety.at_rest
+
+
+def test_a_first_command_is_approached_from_where_the_robot_is_at_a_fifth_of_its_speed() -> None:
+    safety = SafetyFilter(Limits.of([-1.0, -1.0], [1.0, 1.0], velocity=1.0), 0.02)
+    safety.start(np.array([0.5, np.nan]))
+    filtered = safety.apply(np.array([0.0, 0.7]))
     assert filtered.action is not None
-    assert filtered.action[0] == np.float32(0.1)
-    assert filtered.interventions == (Intervention.POSITION, Intervention.STEP)
+    assert filtered.action.tolist() == pytest.approx([0.5 - 0.2 * 0.02, 0.7])
+    assert filtered.interventions[0] is Intervention.APPROACH
+    for _ in range(200):
+        safety.apply(np.array([0.0, 0.7]))
+    assert safety.apply(np.array([0.0, 0.7])).interventions == ()
+
+
+def test_a_robot_outside_its_limits_is_brought_back_in_and_not_thrown() -> None:
+    safety = SafetyFilter(Limits.of([0.0], [1.0], velocity=1.0), 0.02)
+    safety.start(np.array([-0.5]))
+    first = safety.apply(np.array([0.2])).action
+    assert first is not None
+    assert first[0] == pytest.approx(-0.5 + 0.2 * 0.02)
 
 
 def test_a_new_episode_may_begin_anywhere() -> None:
-    safety = SafetyFilter(LOW, HIGH, max_step=np.array([0.1, 0.1], np.float32))
+    safety = SafetyFilter(Limits.of(LOW, HIGH, velocity=0.1), 0.02)
     safety.apply(np.array([0.0, 0.0]))
     safety.reset()
     filtered = safety.apply(np.array([1.0, 0.0]))
@@ -125,6 +221,8 @@ def test_a_new_episode_may_begin_anywhere() -> None:
     [
         pytest.param(np.zeros((3, 2)), None, id="sound"),
         pytest.param(np.zeros((3, 5)), Intervention.SHAPE, id="too-wide"),
+        pytest.param(np.zeros((3, 2), np.int64), Intervention.SHAPE, id="integers"),
+        pytest.param(np.zeros((3, 2), object), Intervention.SHAPE, id="objects"),
         pytest.param(np.zeros(2), Intervention.SHAPE, id="one-action"),
         pytest.param(np.array([[0, 0], [np.nan, 0]]), Intervention.NOT_FINITE, id="one-nan"),
     ],
@@ -132,7 +230,7 @@ def test_a_new_episode_may_begin_anywhere() -> None:
 def test_a_chunk_is_taken_whole_or_not_at_all(
     chunk: np.ndarray, expected: Intervention | None
 ) -> None:
-    assert SafetyFilter(LOW, HIGH).admit(chunk) is expected
+    assert SafetyFilter(Limits.of(LOW, HIGH), 0.02).admit(chunk) is expected
 
 
 def test_limits_lie_a_margin_around_what_was_demonstrated() -> None:
@@ -141,34 +239,106 @@ def test_limits_lie_a_margin_around_what_was_demonstrated() -> None:
         VectorContract(name="base_action", names=("v",), unit="m/s"),
     )
     known = stats(action=([-1.0, 0.0], [1.0, 0.5]), base_action=([2.0], [2.0]))
-    safety = SafetyFilter.from_stats(action, known, margin=0.1)
-    np.testing.assert_allclose(safety.low, [-1.2, -0.05, 2.0], rtol=1e-6)
-    np.testing.assert_allclose(safety.high, [1.2, 0.55, 2.0], rtol=1e-6)
+    limits = Limits.from_stats(action, known, margin=0.1)
+    np.testing.assert_allclose(limits.low, [-1.2, -0.05, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(limits.high, [1.2, 0.55, 2.0], rtol=1e-6)
+    np.testing.assert_allclose(limits.velocity, [20.0, 5.0, 0.1], rtol=1e-6)  # the range in 0.1 s
+
+
+def test_a_dataset_at_hand_says_how_fast_and_how_suddenly() -> None:
+    track = np.array([[0.0, 1.0], [0.1, 1.0], [0.3, 1.0], [0.3, 1.0]])
+    broken = np.array([[0.0, 1.0], [np.nan, 1.0], [5.0, 1.0]])
+    limits = Limits.of([0.0, 1.0], [1.0, 1.0], velocity=7.0).with_motion([track, broken], 10.0)
+    np.testing.assert_allclose(limits.velocity, [1.5 * 2.0, 7.0])
+    np.testing.assert_allclose(limits.acceleration, [1.5 * 20.0, np.inf])
 
 
 def test_a_joint_without_a_range_is_named() -> None:
     action = (VectorContract(name="action", names=("a", "b"), unit="rad"),)
     with pytest.raises(InputError, match="b of 'action' has no finite value"):
-        SafetyFilter.from_stats(action, stats(action=([0.0, None], [1.0, None])))
+        Limits.from_stats(action, stats(action=([0.0, None], [1.0, None])))
     with pytest.raises(InputError, match="lack 'action'") as missing:
-        SafetyFilter.from_stats(action, stats(qpos=([0.0], [1.0])))
+        Limits.from_stats(action, stats(qpos=([0.0], [1.0])))
     assert missing.value.hint == "They have: qpos."
+    with pytest.raises(InputError, match="the margin is -1"):
+        Limits.from_stats(action, stats(action=([0.0, 0.0], [1.0, 1.0])), margin=-1)
 
 
 @pytest.mark.parametrize(
-    ("low", "high"),
+    ("low", "high", "velocity"),
     [
-        pytest.param([0.0, 0.0], [np.nan, 1.0], id="nan"),
-        pytest.param([0.0, 2.0], [1.0, 1.0], id="crossed"),
-        pytest.param([0.0], [1.0, 1.0], id="shapes"),
+        pytest.param([0.0, 0.0], [np.nan, 1.0], 1.0, id="nan"),
+        pytest.param([0.0, 2.0], [1.0, 1.0], 1.0, id="crossed"),
+        pytest.param([0.0], [1.0, 1.0], 1.0, id="shapes"),
+        pytest.param([0.0], [1.0], 0.0, id="no-motion"),
+        pytest.param([0.0], [1.0], np.nan, id="nan-motion"),
+        pytest.param([0.0], [1.0], [1.0, 1.0], id="motion-shapes"),
     ],
 )
-def test_limits_that_nothing_can_satisfy_are_refused(low: list[float], high: list[float]) -> None:
+def test_limits_that_nothing_can_satisfy_are_refused(
+    low: list[float], high: list[float], velocity: float
+) -> None:
     with pytest.raises(InputError):
-        SafetyFilter(np.array(low), np.array(high))
+        Limits.of(low, high, velocity=velocity)
 
 
-@pytest.mark.parametrize("step", [[0.0, 1.0], [np.nan, 1.0], [1.0]])
-def test_a_step_limit_is_positive(step: list[float]) -> None:
-    with pytest.raises(InputError, match="the largest step"):
-        SafetyFilter(LOW, HIGH, max_step=np.array(step))
+URDF = """<?xml version="1.0"?>
+<robot name="r">
+  <joint name="waist" type="revolute"><limit lower="-0.5" upper="3" velocity="2"/></joint>
+  <joint name="wheel" type="continuous"><limit effort="1" velocity="4"/></joint>
+  <joint name="finger" type="prismatic"><limit upper="0.04"/></joint>
+  <joint name="base" type="fixed"/>
+</robot>
+"""
+
+
+def test_a_urdf_narrows_the_limits_and_never_widens_them(tmp_path: Path) -> None:
+    (tmp_path / "r.urdf").write_text(URDF)
+    joints = read_urdf(tmp_path / "r.urdf")
+    assert set(joints) == {"waist", "wheel", "finger"}
+    assert joints["wheel"].low is None
+    assert (joints["finger"].low, joints["finger"].high) == (0.0, 0.04)
+    action = (VectorContract(name="action", names=("left/waist", "left/other"), unit="rad"),)
+    limits = Limits.of([-1.0, -1.0], [1.0, 1.0], velocity=3.0).within(joints, action, "r.urdf")
+    assert limits.low.tolist() == [-0.5, -1.0]
+    assert limits.high.tolist() == [1.0, 1.0]
+    assert limits.velocity.tolist() == [2.0, 3.0]
+    assert "1 of 2 joints of r.urdf" in limits.source
+    with pytest.raises(InputError, match=r"may be -0\.5 to 3\.0, and was 4 to 5"):
+        Limits.of([4.0, 0.0], [5.0, 1.0]).within(joints, action, "r.urdf")
+    other = (VectorContract(name="action", names=("x",), unit="rad"),)
+    with pytest.raises(InputError, match="describes none of the joints x"):
+        Limits.of([0.0], [1.0]).within(joints, other, "r.urdf")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(
+            '<!DOCTYPE r [<!ENTITY a "b">]><robot/>', "document type or entities", id="entities"
+        ),
+        pytest.param('<!DOCTYPE r SYSTEM "file:///x"><robot/>', "document type", id="outside"),
+        pytest.param("<robot>", "is no XML", id="cut"),
+        pytest.param("\x00", "is no XML", id="binary"),
+        pytest.param("<robot name='r'/>", "no robot with joints", id="empty"),
+        pytest.param("<a>" * 50_000, "is no XML", id="deep"),
+        pytest.param(
+            URDF.replace('"3"', '"nan"'), "joint 'waist' has upper 'nan'", id="not-a-number"
+        ),
+        pytest.param(
+            URDF.replace('"3"', '"${pi}"'), r"joint 'waist' has upper '\$\{pi\}'", id="xacro"
+        ),
+    ],
+)
+def test_a_file_that_is_no_urdf_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "r.urdf").write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        read_urdf(tmp_path / "r.urdf")
+    assert error.value.hint
+
+
+def test_a_urdf_that_is_not_there_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        read_urdf(tmp_path / "no.urdf")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_urdf(tmp_path)

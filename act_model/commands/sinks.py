@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from act_data.errors import DataError, InputError, StoreError
+from act_model.commands.interface import Sink
 from act_model.config import Contract
-from act_model.robot_io.interface import Sink
 
 
 def open_sink(text: str, contract: Contract) -> Sink:

@@ -1,0 +1,16 @@
+"""Between the policy and the robot: limits, and the filter that holds every action to them."""
+
+from act_model.safety.filter import Filtered, Intervention, SafetyFilter
+from act_model.safety.limits import DEFAULT_MARGIN, Limits, joint_range
+from act_model.safety.urdf import JointLimit, read_urdf
+
+__all__ = [
+    "DEFAULT_MARGIN",
+    "Filtered",
+    "Intervention",
+    "JointLimit",
+    "Limits",
+    "SafetyFilter",
+    "joint_range",
+    "read_urdf",
+]
