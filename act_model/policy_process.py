@@ -46,9 +46,7 @@ class ProcessPolicy:
         stats: Of the data it was trained on.
     """
 
-    def __init__(
-        self, folder: Path, runtime: RuntimeName = "torch", device: str = "auto"
-    ) -> None:
+    def __init__(self, folder: Path, runtime: RuntimeName = "torch", device: str = "auto") -> None:
         """Start the process, which loads the checkpoint meanwhile; `wait` waits for it.
 
         Args:
