@@ -191,6 +191,44 @@ class ArraySpec:
     names: tuple[str, ...] = ()
 
 
+class CommandKind(StrEnum):
+    """The message that carries a command."""
+
+    JOINT_STATE = "joint_state"  # sensor_msgs/JointState, positions
+    JOINT_TRAJECTORY = "joint_trajectory"  # trajectory_msgs/JointTrajectory, one point
+    MULTI_ARRAY = "multi_array"  # std_msgs/Float64MultiArray
+    TWIST = "twist"  # geometry_msgs/Twist
+    TWIST_STAMPED = "twist_stamped"
+    JOINT_GROUP = "joint_group"  # interbotix_xs_msgs/JointGroupCommand
+    JOINT_SINGLE = "joint_single"  # interbotix_xs_msgs/JointSingleCommand
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandSpec:
+    """Where the part of an action that was learned from one stream is sent.
+
+    What is sent is `scale * action + offset`: a leader's gripper has another range than the
+    follower's.
+
+    Attributes:
+        name: Unique in the robot.
+        stream: An action stream.
+        joints: Of the stream, in the order of the message; empty: all of them.
+        group: Name of the group or joint in the robot's driver, for the kinds that carry one.
+        feedback: A `joint_state` stream with joints of these names, which tells where they are.
+    """
+
+    name: str
+    topic: str
+    kind: CommandKind
+    stream: str
+    joints: tuple[str, ...] = ()
+    group: str = ""
+    feedback: str = ""
+    scale: float = 1.0
+    offset: float = 0.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RobotSpec:
     """The streams and arrays of one kind of robot.
@@ -203,6 +241,7 @@ class RobotSpec:
         clock: Which time of a message counts.
         action_shift: `action[t]` is the command at tick `t + action_shift` (0 ALOHA, 1 AgileX).
         description: One sentence for people.
+        commands: Where actions are sent; empty for a robot that is only observed.
     """
 
     name: str
@@ -212,6 +251,7 @@ class RobotSpec:
     clock: ClockPolicy = ClockPolicy.AUTO
     action_shift: int = 0
     description: str = ""
+    commands: tuple[CommandSpec, ...] = ()
 
     def stream(self, name: str) -> StreamSpec:
         """The stream called `name`; KeyError when there is none."""

@@ -35,7 +35,7 @@ LAYERS = [  # top first; a file may import from lower rows only, or from its own
     {"act_data.report"},
     {"act_data.check"},
     {"act_data.observe", "act_data.fitting", "act_data.segments"},
-    {"act_data.registry", "act_data.engines"},
+    {"act_data.registry", "act_data.engines", "act_data.commands"},
     {"act_data.sources", "act_data.robot", "act_data.decode", "act_data.sync",
      "act_data.episodes", "act_data.store", "act_data.stats"},
     {"act_data.interfaces", "act_data.where"},
@@ -47,14 +47,14 @@ LAYERS = [  # top first; a file may import from lower rows only, or from its own
 LEVEL = {room: len(LAYERS) - i for i, rooms in enumerate(LAYERS) for room in rooms}
 
 DOORS = {  # outside library -> the only rooms that may import it
-    "rclpy": {"act_data.sources.live.ros2"},
+    "rclpy": {"act_data.sources.live.ros2", "act_data.sources.live.ros2_graph"},
     "websockets": {
         "act_data.sources.live.foxglove",
         "act_model.serve.server",
         "act_model.serve.client",
     },
     "msgpack": {"act_model.serve.wire", "act_model.serve.client"},
-    "rosbags": {"act_data.sources"},
+    "rosbags": {"act_data.sources", "act_data.commands"},
     "mcap": {"act_data.sources"},
     "lz4": {"act_data.sources"},
     "xmlrpc": {"act_data.sources.live.ros1.rpc"},

@@ -15,6 +15,7 @@ from act_data.robot.preset import (
     PICTURES,
     RESERVED,
     PresetArray,
+    PresetCommand,
     PresetPart,
     PresetStream,
     RobotFile,
@@ -22,7 +23,7 @@ from act_data.robot.preset import (
     robot_spec,
 )
 from act_data.robot.yaml_lines import Located, Path, Problem
-from act_data.types import FIELD_PATH, RobotSpec, StreamKind, SyncPolicy
+from act_data.types import FIELD_PATH, CommandKind, RobotSpec, StreamKind, SyncPolicy
 
 
 def parse(file: Located) -> tuple[RobotSpec | None, list[Problem]]:
@@ -40,6 +41,8 @@ def parse(file: Located) -> tuple[RobotSpec | None, list[Problem]]:
         problems += _stream_problems(name, stream, file)
     for name, array in arrays.items():
         problems += _array_problems(name, array, streams, file)
+    for name, command in _fitting(file.data, "commands", PresetCommand).items():
+        problems += _command_problems(name, command, streams, arrays, file)
     if preset is None or problems:
         return None, sorted(problems, key=lambda p: p.line)
     return robot_spec(preset), []
@@ -117,8 +120,13 @@ def _dotted(path: Path) -> str:
 def _keys(path: Path) -> tuple[str, tuple[str, ...]]:
     """The unknown key at the end of `path`, and those that its place allows."""
     model: type[BaseModel] = RobotFile
-    if path[0] in ("streams", "arrays") and len(path) > 1:
-        model = PresetStream if path[0] == "streams" else PresetArray
+    inside: dict[str, type[BaseModel]] = {
+        "streams": PresetStream,
+        "arrays": PresetArray,
+        "commands": PresetCommand,
+    }
+    if path[0] in inside and len(path) > 1:
+        model = inside[str(path[0])]
     if "from" in path[:-1]:
         model = PresetPart
     return str(path[-1]), tuple(f.alias or name for name, f in model.model_fields.items())
@@ -246,3 +254,65 @@ def _array_problems(
             f"array {name!r} has {len(array.names)} names and shape {list(spec.shape)}",
             "Give one name per number, or leave them out.",
         )
+
+
+_TWISTS = (CommandKind.TWIST, CommandKind.TWIST_STAMPED)
+_NAMED = (CommandKind.JOINT_GROUP, CommandKind.JOINT_SINGLE)
+
+
+def _command_problems(
+    name: str,
+    command: PresetCommand | None,
+    streams: Mapping[str, PresetStream | None],
+    arrays: Mapping[str, PresetArray | None],
+    file: Located,
+) -> Iterator[Problem]:
+    at: Path = ("commands", name)
+    if command is None:
+        return
+    acting = {
+        part.stream: streams.get(part.stream)
+        for array in arrays.values()
+        if array is not None and array.role == "action"
+        for part in array.parts
+    }
+    if command.stream not in acting:
+        yield Problem(
+            file.line((*at, "from")),
+            f"command {name!r} is learned from {command.stream!r}, which no action is made of",
+            nearest(command.stream, acting),
+        )
+        return
+    stream = acting[command.stream]
+    if stream is None:
+        return
+    joints = stream.joints
+    strangers = [joint for joint in command.joints if joint not in joints]
+    if strangers and (joints or stream.kind is not StreamKind.JOINT_STATE):
+        yield Problem(
+            file.line((*at, "joints")),
+            f"command {name!r} has joints {strangers} that stream {command.stream!r} has not",
+            f"It has: {', '.join(joints) or 'no joints'}.",
+        )
+    if (command.kind in _TWISTS) is (stream.kind is StreamKind.JOINT_STATE):
+        yield Problem(
+            file.line((*at, "kind")),
+            f"command {name!r} of kind {command.kind.value!r} is learned from a stream of kind "
+            f"{stream.kind.value!r}",
+            "Joints are sent as joints, velocities of a base as a twist.",
+        )
+    if (command.kind in _NAMED) is not bool(command.group):
+        yield Problem(
+            file.line((*at, "group")),
+            f"command {name!r} of kind {command.kind.value!r} has group {command.group!r}",
+            f"A group is for {' and '.join(k.value for k in _NAMED)}, which need one.",
+        )
+    measured = streams.get(command.feedback) if command.feedback else None
+    if command.feedback and (measured is None or measured.kind is not StreamKind.JOINT_STATE):
+        yield Problem(
+            file.line((*at, "feedback")),
+            f"command {name!r} has feedback {command.feedback!r}, which is no joint_state stream",
+            nearest(command.feedback, streams),
+        )
+    if command.scale == 0:
+        yield Problem(file.line((*at, "scale")), f"command {name!r} has scale 0")

@@ -13,6 +13,8 @@ from act_data.types import (
     ArrayPart,
     ArraySpec,
     ClockPolicy,
+    CommandKind,
+    CommandSpec,
     RobotSpec,
     Role,
     StreamKind,
@@ -22,6 +24,7 @@ from act_data.types import (
 
 JOINT_FIELDS = ("position", "velocity", "effort")
 PICTURES = {StreamKind.IMAGE: "images/", StreamKind.DEPTH: "depth/"}
+TOPIC = r"^(/[A-Za-z0-9_]+)+$"
 RESERVED = (TIMESTAMP, SYNC_SKEW, SYNC_REASON, SYNC_INDEX)
 
 # Message fields of fixed messages that stand for several numbers: "linear" is three paths.
@@ -51,7 +54,7 @@ Words = Annotated[
 class PresetStream(Record):
     """One topic as this robot is read: see `StreamSpec`, whose defaults these are."""
 
-    topic: str = Field(pattern=r"^(/[A-Za-z0-9_]+)+$")
+    topic: str = Field(pattern=TOPIC)
     kind: StreamKind
     field: Words = ()
     joints: tuple[str, ...] = ()
@@ -82,8 +85,21 @@ class PresetArray(Record):
     names: tuple[str, ...] = ()
 
 
+class PresetCommand(Record):
+    """Where the part of an action that was learned from one stream is sent: see `CommandSpec`."""
+
+    topic: str = Field(pattern=TOPIC)
+    kind: CommandKind
+    stream: str = Field(alias="from")
+    joints: tuple[str, ...] = ()
+    group: str = ""
+    feedback: str = ""
+    scale: float = Field(1.0, allow_inf_nan=False)
+    offset: float = Field(0.0, allow_inf_nan=False)
+
+
 class RobotFile(Record):
-    """A preset file: the streams and arrays of one kind of robot."""
+    """A preset file: the streams and arrays of one kind of robot, and where its commands go."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
     description: str = ""
@@ -92,6 +108,7 @@ class RobotFile(Record):
     action_shift: int = Field(0, ge=0, le=1000)
     streams: dict[str, PresetStream] = Field(min_length=1)
     arrays: dict[str, PresetArray] = Field(min_length=1)
+    commands: dict[str, PresetCommand] = Field(default_factory=dict)
 
 
 def robot_spec(preset: RobotFile) -> RobotSpec:
@@ -118,6 +135,20 @@ def robot_spec(preset: RobotFile) -> RobotSpec:
             for name, s in preset.streams.items()
         ),
         arrays=tuple(array_spec(name, a, preset.streams) for name, a in preset.arrays.items()),
+        commands=tuple(
+            CommandSpec(
+                name=name,
+                topic=c.topic,
+                kind=c.kind,
+                stream=c.stream,
+                joints=c.joints,
+                group=c.group,
+                feedback=c.feedback,
+                scale=c.scale,
+                offset=c.offset,
+            )
+            for name, c in preset.commands.items()
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,9 @@ def complaint(folder: Path, text: str) -> str:
 
 
 # --- the presets that come with the toolkit ---------------------------------------------------
+
+
+LEADERS = {"leader_left", "leader_right"}
 
 
 def test_the_presets_are_these() -> None:
@@ -101,6 +105,84 @@ def test_a_preset_reads_the_topics_of_its_robot(name: str, topics: set[str]) -> 
     robot = load_robot(name)
     assert topics <= {s.topic for s in robot.streams}
     assert (robot.fps, robot.action_shift) == (50, 0)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_joint_of_an_action_is_commanded_once_and_measured(name: str) -> None:
+    robot = load_robot(name)
+    acted = {p.stream for a in robot.arrays if a.role is Role.ACTION for p in a.parts}
+    commanded = Counter(
+        (command.stream, joint)
+        for command in robot.commands
+        for joint in command.joints or robot.stream(command.stream).joints or ("base",)
+    )
+    assert set(commanded.values()) == {1}
+    assert {stream for stream, _ in commanded} == acted
+    assert len(commanded) == 14 + len(acted - {"master_left", "master_right"} - LEADERS)
+    for command in robot.commands:
+        if command.feedback:
+            measured = robot.stream(command.feedback).joints
+            assert set(command.joints) <= set(measured)
+
+
+@pytest.mark.parametrize(
+    ("name", "leader", "follower"),
+    [
+        # OPEN and CLOSE of both grippers in the constants of each project.
+        ("aloha", (0.3083, -0.6842), (1.4910, -0.6213)),
+        ("mobile_aloha", (0.3083, -0.6842), (1.4910, -0.6213)),
+        ("aloha2_ros2", (0.8298, -0.0552), (1.6214, 0.6197)),
+    ],
+)
+def test_a_gripper_opens_and_closes_as_far_as_its_leaders(
+    name: str, leader: tuple[float, float], follower: tuple[float, float]
+) -> None:
+    grippers = [c for c in load_robot(name).commands if c.joints == ("gripper",)]
+    assert len(grippers) == 2
+    for command in grippers:
+        sent = [command.scale * position + command.offset for position in leader]
+        assert sent == pytest.approx(follower, abs=1e-3)
+
+
+COMMANDED = """\
+commands:
+  arm: {topic: /arm/command, kind: joint_state, from: lead, feedback: arm}
+"""
+LEAD = (
+    "  lead: {topic: /lead, kind: joint_state, joints: [a, b], unit: rad}\n"
+    "arrays:\n"
+    "  action: {role: action, from: lead}"
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("from: lead,", "from: arm,", "is learned from 'arm', which no action is"),
+        ("from: lead,", "from: lead, joints: [c],", "joints ['c'] that stream 'lead' has not"),
+        (
+            "kind: joint_state, from",
+            "kind: twist, from",
+            "'twist' is learned from a stream",
+        ),
+        ("kind: joint_state, from", "kind: joint_group, from", "has group ''"),
+        ("from: lead,", "from: lead, group: arm,", "has group 'arm'"),
+        ("feedback: arm", "feedback: cam", "feedback 'cam', which is no joint_state stream"),
+        ("from: lead,", "from: lead, scale: 0,", "command 'arm' has scale 0"),
+        ("kind: joint_state, from", "kind: joint_stat, from", "commands.arm.kind is 'joint_stat'"),
+        ("topic: /arm/command", "topic: arm", "commands.arm.topic is 'arm'"),
+    ],
+)
+def test_a_command_that_cannot_be_is_told_with_its_line(
+    tmp_path: Path, old: str, new: str, told: str
+) -> None:
+    text = SMALL.replace("arrays:", LEAD) + COMMANDED
+    (command,) = load(tmp_path, text).commands
+    assert (command.topic, command.stream, command.feedback) == ("/arm/command", "lead", "arm")
+    line = text.splitlines().index(COMMANDED.splitlines()[1]) + 1
+    what = complaint(tmp_path, text.replace(old, new))
+    assert told in what
+    assert f"robot.yaml:{line}:" in what
 
 
 # --- an own file ------------------------------------------------------------------------------

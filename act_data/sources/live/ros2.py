@@ -5,36 +5,26 @@ Why a wait set of our own and not one of rclpy's executors: docs/ros2.md.
 
 from __future__ import annotations
 
-import os
-import platform
-import re
 import time
 from collections.abc import Collection, Mapping, Sequence
-from itertools import count
+from contextlib import suppress
 from threading import Event, Thread
 from typing import Any
 
-from act_data.errors import DataError, InputError, NotFoundError
-from act_data.sources.live.fastdds import wide_sockets
+from act_data.errors import DataError, InputError
 from act_data.sources.live.inbox import Inbox
 from act_data.sources.live.notes import Notes
+from act_data.sources.live.ros2_graph import TOPIC, Ros2Graph, line_of
 from act_data.sources.live.ros2_topic import Asked, HeardTopic, agreed_type, node_name
 from act_data.sources.live.ros2_types import installed_definition, message_class
 from act_data.sources.storage import Channel
 from act_data.types import TopicInfo
 
-try:
-    from rclpy.context import Context
+with suppress(ImportError):  # Ros2Graph says it
     from rclpy.event_handler import SubscriptionEventCallbacks
     from rclpy.impl.implementation_singleton import rclpy_implementation
-    from rclpy.node import Node
-    from rclpy.parameter import Parameter
     from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
     from rclpy.topic_endpoint_info import TopicEndpointInfo
-except ImportError as e:
-    _missing: ImportError | None = e
-else:
-    _missing = None
 
 # What waits for the thread: at least five seconds of a fast joint state, or of the usual camera.
 # A reader that falls further behind loses the oldest messages.
@@ -45,11 +35,6 @@ _LARGE = ("Image", "CompressedImage", "PointCloud2")
 _WAIT_NS = 100_000_000  # how soon `close` is noticed when nothing comes
 _LOOK_S = 0.25  # how soon a new publisher is noticed
 _DISCOVERY_S = 2.0  # how long participants take to hear of each other
-_MAX_DOMAIN = 232  # the ports of higher ones do not exist; Fast DDS exits the process
-
-_TOPIC = re.compile(r"(/[A-Za-z_]\w*)+", re.ASCII)
-
-_numbers = count()
 
 
 class Ros2Backend:
@@ -71,45 +56,20 @@ class Ros2Backend:
             InputError: There is no such domain.
             DataError: ROS 2 does not start.
         """
-        if _missing is not None:
-            raise NotFoundError(
-                f"ROS 2 topics need rclpy, which Python {platform.python_version()} on "
-                f"{platform.machine()} does not have here: {_missing}",
-                hint="On x86-64 Linux: pip install 'act-toolkit[ros2]'. Elsewhere source a ROS 2 "
-                "installation made for this Python, or listen to a foxglove bridge.",
-            )
-        self._domain = _domain(domain_id)
-        self._context = Context()
-        try:
-            # No signal handlers, no log files, nothing from this program's command line.
-            self._context.init(args=[], initialize_logging=False, domain_id=self._domain)
-            with wide_sockets() as advice:
-                self._node = Node(
-                    f"act_data_{os.getpid()}_{next(_numbers)}",
-                    context=self._context,
-                    use_global_arguments=False,
-                    enable_rosout=False,
-                    start_parameter_services=False,
-                    parameter_overrides=[Parameter("start_type_description_service", value=False)],
-                )
-        except RuntimeError as e:  # RCLError is one
-            self._context.destroy()
-            raise DataError(
-                f"ROS 2 does not start in domain {self._domain}: {_line(e)}",
-                hint="Check the ROS_* and RMW_* variables of the environment.",
-            ) from e
+        self._graph = Ros2Graph(domain_id, "act_data")
+        self._node = self._graph.node
         self._discovered = time.monotonic() + _DISCOVERY_S
         self._heard: dict[str, HeardTopic] = {}
         self._notes = Notes()
-        if advice:
-            self._notes.add(advice)
+        if self._graph.advice:
+            self._notes.add(self._graph.advice)
         self._stop = Event()
         self._thread: Thread | None = None
 
     @property
     def name(self) -> str:
         """The domain."""
-        return f"ros2 domain {self._domain}"
+        return self._graph.name
 
     def topics(self) -> Mapping[str, TopicInfo]:
         """What is published at this moment; the first call waits until the graph is known.
@@ -131,7 +91,7 @@ class Ros2Backend:
             DataError: A topic that is published has a type whose package is not installed here,
                 or its publishers disagree about the type.
         """
-        wrong = sorted(t for t in topics if not _TOPIC.fullmatch(t))
+        wrong = sorted(t for t in topics if not TOPIC.fullmatch(t))
         if wrong:
             raise InputError(
                 f"no ROS 2 topic is called {', '.join(map(repr, wrong))}",
@@ -180,9 +140,7 @@ class Ros2Backend:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-        self._node.destroy_node()
-        self._context.try_shutdown()
-        self._context.destroy()
+        self._graph.close()
 
     # --- in the thread ---
 
@@ -206,7 +164,7 @@ class Ros2Backend:
                 for heard in ready:
                     heard.take(waiting, inbox)
         except RuntimeError as e:  # RCLError is one
-            self._notes.add(f"listening ended: {_line(e)}")
+            self._notes.add(f"listening ended: {line_of(e)}")
             inbox.close()
 
     def _look(self, heard: HeardTopic) -> None:
@@ -272,21 +230,12 @@ class Ros2Backend:
 
     def _wait_set(self, ready: Sequence[HeardTopic]) -> Any:
         events = sum(len(h.subscription.event_handlers) for h in ready)
-        return rclpy_implementation.WaitSet(len(ready), 0, 0, 0, 0, events, self._context.handle)
+        return rclpy_implementation.WaitSet(
+            len(ready), 0, 0, 0, 0, events, self._graph.context.handle
+        )
 
     def _publishers(self, topic: str) -> list[TopicEndpointInfo]:
         return list(self._node.get_publishers_info_by_topic(topic))
-
-
-def _domain(asked: int | None) -> int:
-    """The domain that was asked for, checked: Fast DDS ends the process at one that is not."""
-    said = os.environ.get("ROS_DOMAIN_ID", "") or "0" if asked is None else str(asked)
-    if not re.fullmatch(r"\d{1,3}", said, re.ASCII) or int(said) > _MAX_DOMAIN:
-        raise InputError(
-            f"there is no ROS 2 domain {said!r}",
-            hint=f"ROS_DOMAIN_ID is a number from 0 to {_MAX_DOMAIN}, the same on the robot.",
-        )
-    return int(said)
 
 
 def _offer(publishers: Sequence[TopicEndpointInfo]) -> Asked:
@@ -296,10 +245,6 @@ def _offer(publishers: Sequence[TopicEndpointInfo]) -> Asked:
         reliable=all(p.reliability == ReliabilityPolicy.RELIABLE for p in profiles),
         latched=all(p.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in profiles),
     )
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _never_called(_: object) -> None:

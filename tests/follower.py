@@ -1,0 +1,73 @@
+"""A robot that does as it is told, for tests: two arms that follow commands, and a base.
+
+Only the standard library: it also runs on the Python of Debian's ROS 1.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+JOINTS = [f"joint{i}" for i in range(7)]
+ARMS = ("left", "right")
+MAX_SPEED = 3.0  # rad/s of every joint
+
+
+class Follower:
+    """Moves each joint towards what was commanded last, and logs every command.
+
+    A base that has been told to move goes on until it is told otherwise: nothing here stops it.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        log.write_text("")
+        self._wanted = {arm: [0.0] * len(JOINTS) for arm in ARMS}
+        self.position = {arm: [0.0] * len(JOINTS) for arm in ARMS}
+        self.velocity = {arm: [0.0] * len(JOINTS) for arm in ARMS}
+        self.base = (0.0, 0.0)
+        self.commands = 0
+        self.frozen = False  # publishes nothing
+        self.shift_ns = 0  # added to every stamp
+
+    def arm(self, arm: str, position: list[float]) -> None:
+        """A command to an arm."""
+        self._wanted[arm] = [float(p) for p in position]
+        self._note(arm, self._wanted[arm])
+
+    def drive(self, linear: float, angular: float) -> None:
+        """A command to the base."""
+        self.base = (float(linear), float(angular))
+        self._note("base", list(self.base))
+
+    def _note(self, what: str, values: list[float]) -> None:
+        self.commands += 1
+        line = {"at": time.monotonic_ns(), "what": what, "values": values}
+        with self._log.open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
+    def move(self, seconds: float) -> None:
+        """Let that time pass."""
+        for arm in ARMS:
+            for i, (here, there) in enumerate(
+                zip(self.position[arm], self._wanted[arm], strict=True)
+            ):
+                step = max(-MAX_SPEED * seconds, min(MAX_SPEED * seconds, there - here))
+                self.position[arm][i] = here + step
+                self.velocity[arm][i] = step / seconds
+
+    def stamp_ns(self) -> int:
+        """What its messages are stamped with."""
+        return time.time_ns() + self.shift_ns
+
+    def told(self, command: dict[str, Any]) -> dict[str, Any]:
+        """A test speaks to it: {"do": "state" | "freeze" | "thaw" | "shift", "seconds": 10}."""
+        if command["do"] == "freeze":
+            self.frozen = True
+        elif command["do"] == "thaw":
+            self.frozen = False
+        elif command["do"] == "shift":
+            self.shift_ns = int(command["seconds"] * 1e9)
+        return {"commands": self.commands, "position": self.position, "base": self.base}
