@@ -20,9 +20,14 @@ def make(path: Path, lengths: Sequence[int] = LENGTHS, *, first: int = 0) -> Pat
     return path
 
 
-def tree(folder: Path) -> dict[str, bytes | None]:
-    """Everything below `folder`: content of files, None for what is no file."""
+def tree(folder: Path, without: tuple[str, ...] = ()) -> dict[str, bytes | None]:
+    """Everything below `folder`: content of files, None for what is no file.
+
+    Args:
+        without: How names begin that are left out.
+    """
     return {
-        str(p.relative_to(folder)): p.read_bytes() if p.is_file() and not p.is_symlink() else None
+        name: p.read_bytes() if p.is_file() and not p.is_symlink() else None
         for p in sorted(folder.rglob("*"))
+        if not (name := str(p.relative_to(folder))).startswith(without or ("\0",))
     }
