@@ -158,7 +158,7 @@ def connect(root: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
+def told(what: str, done: str = "read") -> Iterator[None]:
     """Turn what a client of an object store raises into a StoreError that names the object."""
     try:
         yield
@@ -168,7 +168,7 @@ def told(what: str) -> Iterator[None]:
         # Every client has errors of its own (botocore, aiohttp, ...), without a common base.
         if isinstance(e, OSError) or type(e).__module__.partition(".")[0] in _CLIENTS:
             raise StoreError(
-                f"{what!r} cannot be read: {' '.join(str(e).split())[:200] or type(e).__name__}",
+                f"{what!r} cannot be {done}: {' '.join(str(e).split())[:200] or type(e).__name__}",
                 hint="Check the address, the credentials and the connection.",
             ) from e
         raise
