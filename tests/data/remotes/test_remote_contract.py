@@ -1,4 +1,4 @@
-"""What every remote must do, whatever its files are: whole files, and refs that one process moves."""
+"""What every remote must do, whatever it is: whole files, and refs that one of many moves."""
 
 from __future__ import annotations
 
