@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import bench, deploy, evaluate, export, serve, simulate, train
+from . import bench, deploy, evaluate, export, serve, simulate, train, truth
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +20,7 @@ app.command()(export.export)
 app.command()(bench.bench)
 app.command()(simulate.simulate)
 app.command()(serve.serve)
+app.command()(truth.truth)
 
 
 def main() -> None:

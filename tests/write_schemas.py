@@ -39,7 +39,7 @@ from act_model.families.diffusion import DiffusionConfig
 from act_model.launch import Deployment
 from act_model.recipe import TrainReport
 from act_model.serve.records import ServeReport
-from act_model.sim.records import SimulationReport
+from act_model.sim.records import SimEvaluation, SimulationReport, TruthReport
 
 FOLDER = Path(__file__).parent.parent / "schemas"
 
@@ -72,7 +72,9 @@ MODELS: dict[str, type[BaseModel]] = {
     "remote-version": VersionManifest,
     "robot": RobotFile,
     "serve-report": ServeReport,
+    "sim-evaluation": SimEvaluation,
     "simulation-report": SimulationReport,
+    "truth-report": TruthReport,
     "stats": StatsRecord,
     "sync-report": SyncReport,
     "train-config": TrainConfig,

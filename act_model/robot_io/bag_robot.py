@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from act_data.episodes import Assembler, GapPolicy, schema_of
+from act_data.episodes import Assembler, GapPolicy
 from act_data.errors import DataError
 from act_data.interfaces import Source
 from act_data.observe import Observation
-from act_data.records import DatasetSchema
-from act_data.robot import with_joints
-from act_data.store.jpeg import codec_round_trip
-from act_data.types import NS_PER_MS, Reason, RobotSpec, StepType, StreamSpec, Timestep, Value
+from act_data.types import NS_PER_MS, Reason, RobotSpec, StepType, Timestep
 from act_model.config import Contract
 from act_model.robot_io.interface import RobotObservation
 from act_model.robot_io.offer import (
-    as_in_training,
     cameras_of,
     columns_of,
     observed,
     offered_by,
 )
+from act_model.robot_io.trained import as_trained, schema_as_trained, seen_as_trained
 
 
 class BagRobot:
@@ -51,7 +47,7 @@ class BagRobot:
         self._observed = observed(policy)
         self._acted = [v.name for v in policy.action]
         latency_ns = round(policy.latency_ms * NS_PER_MS)
-        self._observation = Observation(source, _as_trained(robot, policy), latency_ns=latency_ns)
+        self._observation = Observation(source, as_trained(robot, policy), latency_ns=latency_ns)
         self._steps = self._timesteps()
         self._ahead = next(self._steps, None)
         if self._ahead is None:
@@ -59,7 +55,7 @@ class BagRobot:
                 f"{source.name}: not one usable frame",
                 hint="See which stream is missing with `act-data show`.",
             )
-        self._schema = self._schema_of(self._ahead, policy)
+        self._schema = schema_as_trained(self._observation, self._ahead, policy)
         self._features = {feature.name: feature for feature in self._schema.features}
         self._tick = -1
 
@@ -85,7 +81,8 @@ class BagRobot:
             first=first,
             valid=self._valid(step, self._observed),
             arrays=lambda: {
-                name: self._seen(step.observation[name], name) for name in self._observed
+                name: seen_as_trained(step.observation[name], self._features[name], self._cameras)
+                for name in self._observed
             },
             demonstrated=self._demonstrated(step),
         )
@@ -102,27 +99,6 @@ class BagRobot:
             yield from assembler.add(frame)
         yield from assembler.finish()
 
-    def _schema_of(self, first: Timestep, policy: Contract) -> DatasetSchema:
-        """As the recording's dataset would have, with the codecs of the policy's dataset."""
-        cameras = {name: c.original or c for name, c in self._cameras.items()}
-        schema = schema_of(
-            self._observation.robot,
-            first,
-            self._observation.observer.columns,
-            codec="raw",
-            depth_codec="raw",
-            quality=95,
-        )
-        features = tuple(
-            f.model_copy(
-                update={"codec": cameras[f.name].codec, "quality": cameras[f.name].quality}
-            )
-            if f.name in cameras
-            else f
-            for f in schema.features
-        )
-        return schema.model_copy(update={"features": features})
-
     def _valid(self, step: Timestep, names: Sequence[str]) -> bool:
         return bool((step.reason[columns_of(self._schema, names)] == Reason.OK).all())
 
@@ -132,39 +108,3 @@ class BagRobot:
         parts = [np.asarray(step.action[name], np.float32) for name in self._acted]
         action_A = np.concatenate(parts)
         return action_A if np.isfinite(action_A).all() else None
-
-    def _seen(self, value: Value, name: str) -> NDArray[np.generic]:
-        """`value` as the policy's dataset would give it back."""
-        feature = self._features[name]
-        if feature.dtype == "uint8":
-            stored: NDArray[np.generic] = codec_round_trip(value, feature)
-        else:
-            stored = np.asarray(value, feature.dtype)
-        camera = self._cameras.get(name)
-        return stored if camera is None else as_in_training(stored, feature, camera)
-
-
-def _as_trained(robot: RobotSpec, policy: Contract) -> RobotSpec:
-    """`robot` read as the policy's dataset was."""
-
-    def stream(spec: StreamSpec) -> StreamSpec:
-        sync = policy.streams.get(spec.name)
-        if sync is None:
-            return spec
-        return replace(
-            spec, policy=sync.policy, tolerance_ms=sync.tolerance_ms, required=sync.required
-        )
-
-    read = replace(
-        robot,
-        fps=policy.rate_hz,
-        clock=policy.clock,
-        action_shift=policy.action_shift,
-        streams=tuple(stream(spec) for spec in robot.streams),
-    )
-    # A preset may leave the joint order to the first recording: the policy knows which it was.
-    elements = (name for v in (*policy.state, *policy.action) for name in v.names)
-    joints: dict[str, tuple[str, ...]] = {}
-    for name, _, joint in (element.partition("/") for element in dict.fromkeys(elements)):
-        joints[name] = (*joints.get(name, ()), joint)
-    return with_joints(read, joints)

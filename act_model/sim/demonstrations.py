@@ -121,12 +121,12 @@ def demonstrate(
 ) -> Generator[RawMessage, None, Trial]:
     """The messages of one demonstration in order of arrival; returns what it came to."""
     simulation.begin(seed)
-    demonstration = expert.begin(simulation.world)
+    path_TA = expert.plan(simulation.world)
     rewards: list[int] = []
 
     def on_tick(world: World) -> None:
+        world.command(path_TA[len(rewards)])
         rewards.append(world.reward)
-        world.command(demonstration.action(world.qpos))
 
     for tick in range(simulation.world.task.ticks):
         yield from simulation.run(tick * TICK_NS, on_tick)

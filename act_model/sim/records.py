@@ -146,3 +146,108 @@ def rates_of(stages: tuple[str, ...], trials: list[Trial] | tuple[Trial, ...]) -
         },
         held=wilson(sum(t.held for t in trials), len(trials)),
     )
+
+
+class SimRollout(Record):
+    """A policy in one simulated episode.
+
+    Attributes:
+        start: (x, y) of each object at the beginning, metres, in the task's order.
+        error: Why it ended early; empty when it did not.
+        inference_p50_ms: Reading an observation and predicting from it; None without a prediction.
+        interventions: Of the safety filter, by name, where there were any.
+        video: File name beside the page.
+    """
+
+    trial: Trial
+    start: tuple[tuple[float, float], ...]
+    error: str
+    chunks: int
+    starved_ticks: int
+    invalid_observations: int
+    inference_p50_ms: float | None
+    inference_p95_ms: float | None
+    interventions: Mapping[str, int]
+    video: str | None = None
+
+
+class SimCondition(Record):
+    """One way of turning chunks into actions, over all seeds.
+
+    Attributes:
+        chunks: "open-loop" or "ensemble".
+        execute: Ticks between predictions.
+    """
+
+    chunks: str
+    execute: int
+    rates: StageRates
+    inference_p50_ms: float | None
+    inference_p95_ms: float | None
+    rollouts: tuple[SimRollout, ...]
+
+
+class SimEvaluation(Record):
+    """A policy in closed loop with a simulated robot.
+
+    Attributes:
+        wait_ms: As it was asked for.
+        seeds: Of the episodes; the same for all conditions.
+        page: HTML page, where one was asked for.
+        notes: What a reader should know, in sentences.
+    """
+
+    checkpoint: str
+    step: int
+    task: str
+    realism: Realism
+    wait_ms: float
+    seeds: tuple[int, ...]
+    conditions: tuple[SimCondition, ...]
+    versions: Mapping[str, str]
+    wall_s: float
+    page: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Distribution(Record):
+    """Absolute values in milliseconds; None of nothing."""
+
+    p50_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+
+
+class StreamTruth(Record):
+    """One stream's skew as synchronisation reported it, and as it was.
+
+    Attributes:
+        samples: Valid picks.
+        reported: Of the skew that is stored: the sample's stamp against the tick.
+        true: Of the time at which the sample was taken in the simulator against the tick.
+        error: Of the difference: what the sensor's clock and stamps were wrong by.
+        reused: Picks that had served the tick before.
+    """
+
+    samples: int
+    reported: Distribution
+    true: Distribution
+    error: Distribution
+    reused: int
+
+
+class TruthReport(Record):
+    """Synchronisation of simulated recordings against simulated time.
+
+    Attributes:
+        streams: By sync column.
+        spread: From the earliest to the latest of the samples of one frame, in simulated time.
+        rows: Of the dataset; `valid_rows` have a valid pick in every column.
+    """
+
+    dataset: str
+    version: int
+    rows: int
+    valid_rows: int
+    streams: Mapping[str, StreamTruth]
+    spread: Distribution

@@ -49,16 +49,15 @@ def test_the_same_commands_give_to_the_bit_what_gym_aloha_gives(
     task, seed = TASKS[name], 3
     world = World(task)
     world.reset(seed)
-    demonstration = Expert(task).begin(world)
-    actions, states, rewards = [], [], []
-    for _ in range(task.ticks):
-        actions.append(demonstration.action(world.qpos))
-        world.command(actions[-1])
+    actions = Expert(task).plan(world)
+    states, rewards = [], []
+    for action in actions:
+        world.command(action)
         world.advance()
         states.append(np.concatenate([world.qpos, world.qvel, world.objects]))
         rewards.append(world.reward)
 
-    np.save(folder / "actions.npy", np.array(actions))
+    np.save(folder / "actions.npy", actions)
     script, results = folder / "peer.py", folder / "states.npz"
     script.write_text(PEER)
     subprocess.run(
@@ -110,10 +109,9 @@ def test_the_expert_succeeds_from_fresh_places_and_does_the_same_again(name: str
     world, expert = World(task), Expert(task)
     for seed in (5000, 5001, 5002, 5000):
         world.reset(seed)
-        demonstration = expert.begin(world)
         rewards.append([])
-        for _ in range(task.ticks):
-            world.command(demonstration.action(world.qpos))
+        for action in expert.plan(world):
+            world.command(action)
             world.advance()
             rewards[-1].append(world.reward)
     assert [max(each) for each in rewards] == [4, 4, 4, 4]
