@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import ConfigDict, Field, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from act_data.records import Codec, Record, StoredPicture, StreamSync
 from act_data.types import ClockPolicy
@@ -24,6 +24,8 @@ class NetworkConfig(Record):
         depth: Depth arrays, without "depth/", each also in `cameras`.
         image_size: (H, W) of every picture at the network's door.
         chunk_size: K, actions predicted at once.
+        backbone: "resnet18", "resnet34", "resnet50", or "plugin:NAME": an installed package's
+            entry point NAME of the group act_model.backbones.
         backbone_per_camera: One ResNet per camera instead of a shared one.
         backbone_weights: "none", "imagenet" (torchvision's local cache), or a path to a
             safetensors file with torchvision's names.
@@ -36,7 +38,7 @@ class NetworkConfig(Record):
     depth: tuple[str, ...] = ()
     image_size: tuple[PositiveInt, PositiveInt] = (480, 640)
     chunk_size: PositiveInt = Field(100, le=10_000)
-    backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
+    backbone: str = Field("resnet18", pattern=r"^(resnet18|resnet34|resnet50|plugin:[\w.-]+)$")
     backbone_per_camera: bool = False
     backbone_weights: str = "none"
 
@@ -46,6 +48,16 @@ class ModelConfig(NetworkConfig):
 
     Attributes:
         decoder_layers: All of them are used (the original trains one of its seven).
+        decoder_start: What the first decoder layer mixes: the learned queries, or the zeros of
+            the original, with which one layer lets no action depend on another's query.
+        vq_prior: How a "vq" policy that sees no actions picks codes: the likeliest ones of the
+            prior trained beside it, a draw from it, or the mean of all codes without any prior.
+        state_dropout: Share of the training samples whose `state_dropout_dims` are hidden, so
+            that the policy cannot just repeat a measured velocity as its command.
+        state_dropout_dims: Dimensions of the state that are hidden together; () is all of them.
+        max_prefix: Longest prefix of committed actions that a prediction may be conditioned on
+            (training-time real-time chunking, arXiv 2512.05964); 0 leaves it out.
+        depth_stem: "agilex" is that of AgileX's aloha-devel, with its batch norms frozen.
         dropout: 0 makes CPU training 25-30 % faster.
     """
 
@@ -55,24 +67,44 @@ class ModelConfig(NetworkConfig):
     feedforward_dim: PositiveInt = 3200
     encoder_layers: PositiveInt = 4
     decoder_layers: PositiveInt = 4
+    decoder_start: Literal["queries", "zeros"] = "queries"
     style_layers: PositiveInt = 4
     latent: Literal["gaussian", "vq", "none"] = "gaussian"
     latent_dim: PositiveInt = 32
     vq_classes: PositiveInt = 32
     vq_codes: PositiveInt = 32
+    vq_prior: Literal["argmax", "sample", "uniform"] = "argmax"
     dropout: float = Field(0.1, ge=0, lt=1)
+    state_dropout: float = Field(0.0, ge=0, lt=1)
+    state_dropout_dims: tuple[NonNegativeInt, ...] = ()
+    max_prefix: NonNegativeInt = 0
+    depth_stem: Literal["group_norm", "agilex"] = "group_norm"
     position: Literal["sine", "learned"] = "sine"
     is_pad_head: bool = False
 
 
 class LossConfig(Record):
-    """The objective: reconstruction over valid elements plus a weighted KL."""
+    """The objective: reconstruction over valid elements plus a weighted KL.
+
+    Attributes:
+        kl_anneal_steps: Steps over which `kl_weight` rises from 0; 0 starts with all of it.
+        free_bits: Nats of KL per dimension of z that cost nothing (Kingma et al., 2016).
+    """
 
     model_config = ConfigDict(allow_inf_nan=False)
 
     kind: Literal["l1", "l2", "smooth_l1"] = "l1"
     kl_weight: float = Field(10.0, ge=0)
+    kl_anneal_steps: NonNegativeInt = 0
+    free_bits: float = Field(0.0, ge=0)
     is_pad_weight: float = Field(0.0, ge=0)
+
+    def at(self, step: int) -> LossConfig:
+        """The objective after `step` optimiser steps, its annealing resolved."""
+        if step >= self.kl_anneal_steps:
+            return self
+        weight = self.kl_weight * step / self.kl_anneal_steps
+        return self.model_copy(update={"kl_weight": weight})
 
 
 class AugmentConfig(Record):

@@ -7,7 +7,7 @@ K action chunk, A action dim.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,20 @@ from act_model.config import CameraContract, Contract, VectorContract
 from act_model.dataset import Batch
 from act_model.families import Family, NetworkInput, family_of
 from act_model.transforms import Transform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a policy says about one observation.
+
+    Attributes:
+        actions: (K, A) of the next K ticks, in the robot's units.
+        over: (K,) probability that the episode has ended by that tick, in a policy that learned
+            it (`is_pad_head`); None in others.
+    """
+
+    actions: NDArray[np.float32]
+    over: NDArray[np.float32] | None
 
 
 class Policy:
@@ -83,8 +97,51 @@ class Policy:
         Raises:
             InputError: An array is missing, or is not what the contract says; all are listed.
         """
-        actions_KA: NDArray[np.float32] = self._predict(self.inputs(observation))[0]
-        return actions_KA
+        return self.predict_chunk(observation).actions
+
+    @property
+    def max_prefix(self) -> int:
+        """The longest prefix that it was trained with; 0: with none."""
+        return int(getattr(self.checkpoint.model, "max_prefix", 0))
+
+    def predict_after(
+        self, observation: Mapping[str, NDArray[np.generic]], prefix_PA: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """As `predict`, where the first P actions are settled: see `predict_chunk`."""
+        return self.predict_chunk(observation, prefix_PA).actions
+
+    def predict_chunk(
+        self,
+        observation: Mapping[str, NDArray[np.generic]],
+        prefix_PA: NDArray[np.float32] | None = None,
+    ) -> Prediction:
+        """As `predict`, with everything the policy knows.
+
+        Args:
+            observation: As for `predict`.
+            prefix_PA: In the robot's units: the first actions of the chunk, which are executed
+                whatever is predicted, since they are due before the prediction is ready. They come
+                back unchanged, and the others go on from them. P is at most `max_prefix`.
+
+        Raises:
+            InputError: As `predict`; or the prefix is longer than the policy can take.
+        """
+        seen = self.inputs(observation)
+        if prefix_PA is not None:
+            wanted = self.checkpoint.model.action_dim
+            if prefix_PA.shape[1:] != (wanted,) or len(prefix_PA) > self.max_prefix:
+                raise InputError(
+                    f"a prefix of actions is {prefix_PA.shape}, the policy takes up to "
+                    f"({self.max_prefix}, {wanted})",
+                    hint="Train the policy with a larger max_prefix, or deploy it without.",
+                )
+            given_1PA = self._batch(prefix_PA.astype(np.float32))
+            seen = replace(seen, committed=self.transform.action(given_1PA))
+        actions_BKA, over_BK = self._predict(seen)
+        actions_KA = actions_BKA[0]
+        if prefix_PA is not None:
+            actions_KA[: len(prefix_PA)] = prefix_PA  # exactly: not there and back in units
+        return Prediction(actions=actions_KA, over=None if over_BK is None else over_BK[0])
 
     def predict_batch(self, batch: Batch) -> NDArray[np.float32]:
         """As `predict`, (B, K, A), for samples of a dataset; their actions are not looked at."""
@@ -95,7 +152,7 @@ class Policy:
                 state=self.transform.state(batch.state),
                 depth=self.transform.depth(batch.depth),
             )
-        return self._predict(seen)
+        return self._predict(seen)[0]
 
     def inputs(self, observation: Mapping[str, NDArray[np.generic]]) -> NetworkInput:
         """What the network sees of `observation`, B = 1. Arguments and errors as in `predict`."""
@@ -113,13 +170,17 @@ class Policy:
                 ),
             )
 
-    def _predict(self, seen: NetworkInput) -> NDArray[np.float32]:
+    def _predict(
+        self, seen: NetworkInput
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """(B, K, A) actions in the robot's units, and (B, K) of `Prediction.over`."""
         with torch.inference_mode():
             predicted = self.family.predict(self.network, seen)
             actions_BKA: NDArray[np.float32] = (
                 self.transform.unaction(predicted.actions_BKA).float().cpu().numpy()
             )
-        return actions_BKA
+            over_BK = None if predicted.is_pad_BK is None else predicted.is_pad_BK.cpu().numpy()
+        return actions_BKA, over_BK
 
     def _batch(self, array: NDArray[np.generic]) -> Tensor:
         # Copied: torch refuses arrays that cannot be written, and those of a store often cannot.

@@ -73,7 +73,7 @@ def backward(
         depth=transform.depth(batch.depth, draws),
     )
     actions_BKA = transform.action(batch.actions)
-    objective = family.objective(net, seen, actions_BKA, batch.is_pad, config.loss)
+    objective = family.objective(net, seen, actions_BKA, batch.is_pad, config.loss.at(step))
     net.zero_grad(set_to_none=True)
     torch.autograd.backward(objective.total)
     norm = torch.nn.utils.clip_grad_norm_(net.parameters(), config.grad_clip or math.inf)

@@ -48,20 +48,12 @@ def _objective(
 ) -> Objective:
     output = net(seen.images, seen.state, actions_BKA, is_pad_BK, seen.depth)
     losses = act_loss(output, actions_BKA, is_pad_BK, config)
-    return Objective(
-        total=losses.total,
-        masked=losses.reconstruction,
-        parts={
-            "reconstruction": losses.reconstruction,
-            "kl": losses.kl,
-            "is_pad": losses.is_pad,
-        },
-    )
+    return Objective(total=losses.total, masked=losses.reconstruction, parts=losses.parts())
 
 
 def _predict(net: ActCvae, seen: NetworkInput) -> Prediction:
     """With z = 0: what a robot gets, which cannot look at the actions to come."""
-    output = net(seen.images, seen.state, depth_BM1HW=seen.depth)
+    output = net(seen.images, seen.state, depth_BM1HW=seen.depth, committed_BPA=seen.committed)
     logits_BK1 = output.is_pad_BK1
     return Prediction(
         actions_BKA=output.actions_BKA,

@@ -26,11 +26,14 @@ class NetworkInput:
         images: (B, N, 3, H, W) float32, resized, ImageNet-normalised.
         state: (B, S) float32, normalised.
         depth: (B, M, 1, H, W) float32 metres; None without depth.
+        committed: (B, P, A) float32, normalised: the first P actions of the chunk, which will be
+            executed whatever is predicted. None, where nothing is, or where a family knows none.
     """
 
     images: Tensor
     state: Tensor
     depth: Tensor | None
+    committed: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

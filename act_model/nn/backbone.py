@@ -1,4 +1,4 @@
-"""Pictures to feature maps: ResNets with frozen batch norm; the door to torchvision.
+"""Pictures to feature maps: ResNets with frozen batch norm, or a plugin; the door to torchvision.
 
 Shape suffixes: B batch, N cameras, C channels, H height, W width, h and w the same after the
 network's stride of 32 (rounded up).
@@ -10,7 +10,7 @@ import hashlib
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,40 +18,106 @@ from torch.nn import functional
 
 from act_data.errors import InputError, NotFoundError, StoreError
 
-BackboneName = Literal["resnet18", "resnet34", "resnet50"]
 STRIDE = 32
-CHANNELS: Mapping[BackboneName, int] = {"resnet18": 512, "resnet34": 512, "resnet50": 2048}
+CHANNELS: Mapping[str, int] = {"resnet18": 512, "resnet34": 512, "resnet50": 2048}
+PLUGINS = "act_model.backbones"  # group of entry points
 
+_PLUGIN = "plugin:"
+
+_NORM_EPSILON = 1e-5  # as torchvision's
 _SHOWN = 4  # names printed per kind of difference
 
 
+class PluginBackbone(Protocol):
+    """What an entry point of the group `act_model.backbones` gives back when it is called.
+
+    A torch module. It is called without arguments, once per network, or once per camera.
+
+    Attributes:
+        channels: C of its feature map.
+    """
+
+    channels: int
+
+    def __call__(self, images_BCHW: Tensor) -> Tensor:
+        """(B, 3, H, W), ImageNet-normalised, to (B, C, ceil(H / 32), ceil(W / 32))."""
+
+
 class CameraBackbone(nn.Module):
-    """The last feature map of a ResNet for every camera.
+    """The last feature map of a ResNet, or of a plugin, for every camera.
 
     Batch norm is frozen: its four tensors are buffers, so a batch of 8 robot frames never
     estimates them. They come from `load_backbone_weights`, and before that from synthetic
     pictures (see `_standardise`). All convolutions are trained.
 
     Attributes:
+        name: As in ModelConfig.
         channels: C of the feature map.
-        nets: One shared ResNet, or one per camera, each with torchvision's names.
+        nets: One shared network, or one per camera; a ResNet has torchvision's names.
+
+    Raises:
+        NotFoundError: No installed package has a plugin of that name.
     """
 
-    def __init__(self, name: BackboneName, cameras: int, *, per_camera: bool) -> None:
+    def __init__(self, name: str, cameras: int, *, per_camera: bool) -> None:
         super().__init__()
         self.name = name
-        self.channels = CHANNELS[name]
-        self.nets = nn.ModuleList(_resnet(name) for _ in range(cameras if per_camera else 1))
+        nets = [
+            plugin(name) if name.startswith(_PLUGIN) else _resnet(name)
+            for _ in range(cameras if per_camera else 1)
+        ]
+        self.channels = CHANNELS.get(name) or cast(PluginBackbone, nets[0]).channels
+        # Convolutions on a CPU are a tenth faster when the channels lie side by side.
+        self.nets = nn.ModuleList(nets).to(memory_format=torch.channels_last)
 
     def forward(self, images_BNCHW: Tensor) -> Tensor:
         """(B, N, 3, H, W), ImageNet-normalised, to (B, N, C, ceil(H / 32), ceil(W / 32))."""
         if len(self.nets) == 1:  # one call for all cameras
-            features: Tensor = self.nets[0](images_BNCHW.flatten(0, 1))
+            features = self._features(self.nets[0], images_BNCHW.flatten(0, 1))
             return features.view(*images_BNCHW.shape[:2], *features.shape[1:])
         return torch.stack(
-            [net(images_BNCHW[:, n]) for n, net in enumerate(self.nets)],
-            dim=1,
+            [self._features(net, images_BNCHW[:, n]) for n, net in enumerate(self.nets)], dim=1
         )
+
+    def _features(self, net: nn.Module, images_BCHW: Tensor) -> Tensor:
+        features: Tensor = net(images_BCHW.contiguous(memory_format=torch.channels_last))
+        wanted = (self.channels, *(-(-side // STRIDE) for side in images_BCHW.shape[-2:]))
+        if features.shape[1:] != wanted:
+            raise InputError(
+                f"backbone {self.name!r} gave features {tuple(features.shape[1:])} for pictures "
+                f"{tuple(images_BCHW.shape[1:])}, expected {wanted}",
+                hint=f"A plugin gives back its `channels`, and one cell per {STRIDE} pixels.",
+            )
+        return features
+
+
+def plugin(name: str) -> nn.Module:
+    """The network that an installed package offers as "plugin:NAME".
+
+    Only entry points are looked at: a checkpoint names its backbone, and a file must not be able
+    to choose which module of this machine is imported.
+
+    Raises:
+        NotFoundError: There is none; says which there are.
+        InputError: What it makes is no torch module with `channels`.
+    """
+    from importlib.metadata import entry_points
+
+    found = {entry.name: entry for entry in entry_points(group=PLUGINS)}
+    entry = found.get(name.removeprefix(_PLUGIN))
+    if entry is None:
+        raise NotFoundError(
+            f"no installed package offers a backbone {name!r}",
+            hint=f"Entry points of the group {PLUGINS}: {', '.join(sorted(found)) or 'none'}.",
+        )
+    net = entry.load()()
+    if not isinstance(net, nn.Module) or not isinstance(getattr(net, "channels", None), int):
+        raise InputError(
+            f"backbone {name!r} ({entry.value}) is {type(net).__name__}, not a torch module with "
+            "an integer `channels`",
+            hint="See PluginBackbone in act_model.nn.backbone.",
+        )
+    return net
 
 
 def load_backbone_weights(backbone: CameraBackbone | None, weights: str) -> None:
@@ -83,21 +149,71 @@ def load_backbone_weights(backbone: CameraBackbone | None, weights: str) -> None
         net.load_state_dict(tensors)
 
 
-def imagenet_at_hand(name: BackboneName) -> bool:
+def imagenet_at_hand(name: str) -> bool:
     """Whether torchvision's cache on this machine has the ImageNet weights of `name`."""
-    return _imagenet_file(name).is_file()
+    return name in CHANNELS and _imagenet_file(name).is_file()
 
 
-def _resnet(name: BackboneName) -> nn.Sequential:
+class _FrozenNorm(nn.Module):
+    """The four tensors of a batch norm; the convolution before it applies them."""
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        for name, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
+            self.register_buffer(name, torch.full((channels,), float(value)))
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        scale_C = self.weight * (self.running_var + _NORM_EPSILON).rsqrt()
+        return scale_C, self.bias - self.running_mean * scale_C
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class _NormedConv(nn.Conv2d):
+    """A convolution and the frozen norm behind it in one pass over the picture."""
+
+    def __init__(self, conv: nn.Conv2d, norm: _FrozenNorm) -> None:
+        assert conv.bias is None
+        super().__init__(
+            conv.in_channels,
+            conv.out_channels,
+            cast(tuple[int, int], conv.kernel_size),
+            cast(tuple[int, int], conv.stride),
+            cast(tuple[int, int], conv.padding),
+            bias=False,
+        )
+        self.weight = conv.weight
+        self._norm = [norm]  # in a list: its tensors have torchvision's name, elsewhere
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale_C, shift_C = self._norm[0].scale_and_shift()
+        weight = self.weight * scale_C[:, None, None, None]
+        return functional.conv2d(x, weight, shift_C, self.stride, self.padding)
+
+
+def _resnet(name: str) -> nn.Sequential:
     """A ResNet up to `layer4`, children under torchvision's names."""
     from torchvision import models
-    from torchvision.ops import FrozenBatchNorm2d
 
-    full = getattr(models, name)(weights=None, norm_layer=FrozenBatchNorm2d)
+    full = getattr(models, name)(weights=None, norm_layer=_FrozenNorm)
     net = nn.Sequential()
     for child_name, child in full.named_children():
         if child_name not in ("avgpool", "fc"):
             net.add_module(child_name, child)
+    for module in list(net.modules()):
+        conv: tuple[str, nn.Conv2d] | None = None
+        for child_name, child in module.named_children():
+            if isinstance(child, nn.Conv2d):
+                conv = child_name, child
+            elif isinstance(child, _FrozenNorm):
+                assert conv is not None
+                setattr(module, conv[0], _NormedConv(conv[1], child))
     _standardise(net)
     return net
 
@@ -115,10 +231,12 @@ def _standardise(net: nn.Sequential) -> None:
     several contrasts and tints, in units of normalised pixels. They are always the same, and no
     random number is drawn from the caller's stream.
     """
-    from torchvision.ops import FrozenBatchNorm2d
 
-    def measure(norm: Any, inputs: tuple[Tensor]) -> None:
-        variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
+    def measure(conv: nn.Module, inputs: tuple[Tensor]) -> None:
+        assert isinstance(conv, _NormedConv)
+        (norm,) = conv._norm
+        plain = functional.conv2d(inputs[0], conv.weight, None, conv.stride, conv.padding)
+        variance, mean = torch.var_mean(plain, dim=(0, 2, 3))
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance.mean().expand_as(variance))
 
@@ -137,21 +255,21 @@ def _standardise(net: nn.Sequential) -> None:
     hooks = [
         module.register_forward_pre_hook(measure)  # runs before its norm: one pass is enough
         for module in net.modules()
-        if isinstance(module, FrozenBatchNorm2d)
+        if isinstance(module, _NormedConv)
     ]
     net(pictures.to(weight))
     for hook in hooks:
         hook.remove()
 
 
-def _imagenet_file(name: BackboneName) -> Path:
+def _imagenet_file(name: str) -> Path:
     from torchvision import models
 
     url: str = models.get_model_weights(name)["IMAGENET1K_V1"].url
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 
-def _read_imagenet(name: BackboneName) -> tuple[Path, dict[str, Tensor]]:
+def _read_imagenet(name: str) -> tuple[Path, dict[str, Tensor]]:
     path = _imagenet_file(name)
     if not path.is_file():
         raise NotFoundError(

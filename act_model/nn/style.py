@@ -92,9 +92,8 @@ class GaussianLatent(nn.Module):
 class VqLatent(nn.Module):
     """G categorical variables of C codes each, with straight-through gradients.
 
-    Without actions z is the mean code of a uniform prior, 1 / C everywhere: it lies amid the
-    one-hot codes that the decoder is trained on, which zeros do not. A trained prior over codes
-    draws better ones.
+    Without actions a prior says the codes. Where there is none, z is the mean of all codes, 1 / C
+    everywhere: it lies amid the one-hot codes that the decoder is trained on, which zeros do not.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -122,5 +121,5 @@ class VqLatent(nn.Module):
         )
 
     def without_actions(self, like_BS: Tensor) -> Style:
-        """The mean code for each row of `like_BS`."""
+        """The mean of all codes for each row of `like_BS`."""
         return Style(z_BZ=like_BS.new_full((like_BS.shape[0], self.size), 1 / self.codes))

@@ -134,15 +134,21 @@ class Decoder(nn.Module):
         )
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, queries_QD: Tensor, memory_BSD: Tensor, position_SD: Tensor) -> Tensor:
+    def forward(
+        self, start_BQD: Tensor, queries_QD: Tensor, memory_BSD: Tensor, position_SD: Tensor
+    ) -> Tensor:
         """(B, Q, D), one vector per query.
 
-        The queries are positions in every layer and also the first layer's input. The original
-        starts from zeros: the first self-attention then has equal values to mix, so that with
-        one layer no action ever depends on another's query.
+        Args:
+            start_BQD: What the first layer mixes. The original starts from zeros: the first
+                self-attention then has equal values to mix, so that with one layer no action ever
+                depends on another's query.
+            queries_QD: Positions of the queries, in every layer.
+            memory_BSD: What the encoder made of the observation.
+            position_SD: Positions of the memory.
         """
         placed_memory_BSD = memory_BSD + position_SD
-        x_BQD = queries_QD.expand(memory_BSD.shape[0], -1, -1)
+        x_BQD = start_BQD
         for layer in self.layers:
             x_BQD = layer(x_BQD, queries_QD, memory_BSD, placed_memory_BSD)
         out_BQD: Tensor = self.norm(x_BQD)

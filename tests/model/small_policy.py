@@ -25,6 +25,7 @@ def save_checkpoint(
     depth: tuple[str, ...] = (),
     image_size: tuple[int, int] = (32, 48),
     seed: int = 0,
+    **model_fields: object,
 ) -> Path:
     """A checkpoint that fits the dataset, with random weights."""
     train = TrainConfig(state=state, action=action, device="cpu")
@@ -45,6 +46,7 @@ def save_checkpoint(
         latent_dim=4,
         dropout=0.1,
     )
+    model = ModelConfig.model_validate(model.model_dump() | model_fields)
     torch.manual_seed(seed)
     checkpoint.save(
         folder,

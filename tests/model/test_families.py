@@ -140,7 +140,7 @@ def test_a_family_predicts_the_same_for_an_observation_whoever_else_is_in_the_ba
         state=torch.cat([i.state for i in inputs]),
         depth=None,
     )
-    together = loaded._predict(both)
+    together, _ = loaded._predict(both)
     np.testing.assert_allclose(together, np.stack(alone), atol=1e-5)
     assert not np.allclose(alone[0], alone[1], atol=1e-4)
 

@@ -76,6 +76,48 @@ def test_a_prediction_draws_nothing(
     assert np.array_equal(policy.predict(observation), policy.predict(observation))
 
 
+def test_a_policy_goes_on_from_the_actions_that_are_under_way(
+    dataset: MemoryDataset, observation: dict[str, NDArray[np.generic]], tmp_path: Path
+) -> None:
+    bound = Policy.load(save_checkpoint(tmp_path / "c", dataset, depth=("top",), max_prefix=3))
+    assert bound.max_prefix == 3
+    free = bound.predict(observation)
+    prefix = free[:2] + np.float32(0.1)
+    after = bound.predict_after(observation, prefix)
+    assert np.array_equal(after[:2], prefix)
+    assert (np.abs(after[2:] - free[2:]).max(axis=1) > 1e-4).all()
+    assert np.array_equal(bound.predict_after(observation, prefix[:0]), free)
+
+
+@pytest.mark.parametrize(
+    "shape", [pytest.param((1, 3), id="too-long"), pytest.param((0, 2), id="another-robot's")]
+)
+def test_a_prefix_that_a_policy_was_not_trained_for_is_refused(
+    policy: Policy, observation: dict[str, NDArray[np.generic]], shape: tuple[int, int]
+) -> None:
+    with pytest.raises(InputError, match=r"the policy takes up to \(0, 3\)"):
+        policy.predict_after(observation, np.zeros(shape, np.float32))
+
+
+def test_a_policy_that_learned_the_end_says_how_likely_it_is(
+    dataset: MemoryDataset,
+    policy: Policy,
+    observation: dict[str, NDArray[np.generic]],
+    tmp_path: Path,
+) -> None:
+    assert policy.predict_chunk(observation).over is None
+    folder = save_checkpoint(tmp_path / "c", dataset, depth=("top",), is_pad_head=True)
+    learned = Policy.load(folder)
+    with torch.no_grad():
+        assert learned.network.is_pad_head is not None
+        learned.network.is_pad_head.weight.zero_()
+        learned.network.is_pad_head.bias.fill_(np.log(3))
+    predicted = learned.predict_chunk(observation)
+    assert predicted.over is not None
+    np.testing.assert_allclose(predicted.over, np.full(K, 0.75), rtol=1e-6)
+    assert np.array_equal(predicted.actions, learned.predict(observation))
+
+
 def test_every_array_matters(policy: Policy, observation: dict[str, NDArray[np.generic]]) -> None:
     before = policy.predict(observation)
     for name in ("qpos", "images/top", "images/side", "depth/top"):

@@ -151,3 +151,82 @@ def test_weighing_an_is_pad_head_that_is_not_there_is_refused() -> None:
             torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), torch.zeros(1, 1).bool(), is_pad_weight=0.5
         )
     assert "is_pad_head" in error.value.hint
+
+
+def styled(mu: Tensor, logvar: Tensor) -> ActOutput:
+    return ActOutput(actions_BKA=torch.zeros(len(mu), 1, 1), mu_BZ=mu, logvar_BZ=logvar)
+
+
+def objective(output: ActOutput, **config: Any) -> Losses:
+    rows, steps, _ = output.actions_BKA.shape
+    pad = torch.zeros(rows, steps, dtype=torch.bool)
+    return act_loss(output, torch.zeros_like(output.actions_BKA), pad, LossConfig(**config))
+
+
+def test_free_bits_let_a_dimension_carry_some_information_for_nothing() -> None:
+    """KL per dimension 0.5, 0.02 and 0; of 0.1 nats each, only the first one's excess is paid."""
+    mu = torch.tensor([[1.0, 0.2, 0.0]], requires_grad=True)
+    losses = objective(styled(mu, torch.zeros(1, 3)), kl_weight=10, free_bits=0.1)
+    assert losses.kl.item() == pytest.approx(0.52)
+    assert losses.total.item() == pytest.approx(10 * 0.4)
+    (gradient,) = torch.autograd.grad(losses.total, mu)
+    assert gradient[0].tolist() == pytest.approx([10.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("step", "weight"),
+    [
+        pytest.param(0, 0.0, id="none-at-first"),
+        pytest.param(25, 2.5, id="a-quarter-of-the-way"),
+        pytest.param(100, 10.0, id="all-when-annealed"),
+        pytest.param(10**6, 10.0, id="all-from-then-on"),
+    ],
+)
+def test_the_kl_weight_rises_over_the_annealing_steps(step: int, weight: float) -> None:
+    config = LossConfig(kl_weight=10, kl_anneal_steps=100)
+    assert config.at(step).kl_weight == pytest.approx(weight)
+
+
+def test_without_annealing_the_objective_is_the_same_at_every_step() -> None:
+    config = LossConfig()
+    assert config.at(0) is config
+
+
+def test_the_latents_that_tell_samples_apart_are_counted() -> None:
+    rng = torch.Generator().manual_seed(0)
+    mu = torch.randn(64, 4, generator=rng) * torch.tensor([1.0, 0.5, 0.01, 0.0])
+    assert objective(styled(mu, torch.zeros(64, 4))).active_latents.item() == 2
+
+
+def test_code_groups_that_use_one_code_are_not_counted() -> None:
+    codes = torch.nn.functional.one_hot(torch.tensor([[0, 1], [0, 2], [0, 1]]), 3).float()
+    output = ActOutput(actions_BKA=torch.zeros(3, 1, 1), binaries_BGC=codes)
+    assert objective(output).active_latents.item() == 1
+
+
+def test_the_prior_pays_for_the_codes_it_did_not_expect() -> None:
+    codes = torch.nn.functional.one_hot(torch.tensor([[0, 1]]), 2).float()
+    logits = torch.tensor([[[0.0, 0.0], [0.0, np.log(3)]]])  # 1/2 and 3/4
+    output = ActOutput(
+        actions_BKA=torch.zeros(1, 1, 1), binaries_BGC=codes, prior_logits_BGC=logits
+    )
+    losses = objective(output)
+    assert losses.prior.item() == pytest.approx((np.log(2) + np.log(4 / 3)) / 2)
+    assert losses.total.item() == pytest.approx(losses.prior.item())
+
+
+def test_committed_actions_carry_no_loss() -> None:
+    predicted = torch.ones(2, 4, 1, requires_grad=True)
+    prefix = torch.tensor([[True, True, False, False], [False] * 4])
+    output = ActOutput(actions_BKA=predicted, prefix_BK=prefix)
+    losses = act_loss(output, torch.zeros(2, 4, 1), torch.zeros(2, 4).bool(), LossConfig())
+    assert losses.reconstruction.item() == 1
+    (gradient,) = torch.autograd.grad(losses.total, predicted)
+    expected = torch.tensor([[0, 0, 1 / 6, 1 / 6], [1 / 6] * 4])
+    torch.testing.assert_close(gradient[..., 0], expected)
+
+
+def test_every_part_of_the_loss_has_a_name_for_the_log() -> None:
+    parts = objective(styled(torch.ones(2, 3), torch.zeros(2, 3))).parts()
+    assert list(parts) == ["reconstruction", "kl", "is_pad", "prior", "active_latents"]
+    assert parts["kl"].item() == pytest.approx(1.5)

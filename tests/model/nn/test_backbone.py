@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,6 @@ from torch.nn import functional
 from act_data.errors import InputError, NotFoundError, StoreError
 from act_model.nn.backbone import (
     CHANNELS,
-    BackboneName,
     CameraBackbone,
     imagenet_at_hand,
     load_backbone_weights,
@@ -32,7 +32,7 @@ def trained_weights() -> dict[str, Tensor]:
     """As torchvision would publish them: with a classifier and batch norm's counters."""
     torch.manual_seed(7)
     net = CameraBackbone("resnet18", 1, per_camera=False).nets[0]
-    weights = {name: t + 0.25 for name, t in net.state_dict().items()}
+    weights = {name: (t + 0.25).contiguous() for name, t in net.state_dict().items()}
     weights["bn1.num_batches_tracked"] = torch.tensor(3)
     return weights | {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
 
@@ -72,7 +72,7 @@ def test_one_backbone_per_camera_gives_each_its_own_weights() -> None:
 
 
 @pytest.mark.parametrize("name", CHANNELS)
-def test_random_features_have_a_sane_scale_and_tell_scenes_apart(name: BackboneName) -> None:
+def test_random_features_have_a_sane_scale_and_tell_scenes_apart(name: str) -> None:
     """With torchvision's frozen statistics: ResNet-34 at scale 60, cosines above 0.99."""
     torch.manual_seed(0)
     with torch.inference_mode():
@@ -82,6 +82,86 @@ def test_random_features_have_a_sane_scale_and_tell_scenes_apart(name: BackboneN
     unit = functional.normalize(features.flatten(1), dim=1)
     cosine = (unit @ unit.T)[~torch.eye(4, dtype=torch.bool)]
     assert cosine.mean() < 0.95
+
+
+def test_folding_the_norms_into_the_convolutions_changes_nothing() -> None:
+    """Beside torchvision's own ResNet with its frozen norms, weights and norms copied."""
+    from torchvision.models import resnet18
+    from torchvision.ops import FrozenBatchNorm2d
+
+    torch.manual_seed(5)
+    theirs = resnet18(weights=None, norm_layer=FrozenBatchNorm2d)
+    ours = CameraBackbone("resnet18", 1, per_camera=False)
+    missing = theirs.load_state_dict(ours.nets[0].state_dict(), strict=False)
+    assert set(missing.missing_keys) == {"fc.weight", "fc.bias"}
+    trunk = torch.nn.Sequential(*list(theirs.children())[:-2]).double()
+    ours.double()
+    images = torch.randn(2, 3, 96, 128, dtype=torch.float64)
+    expected = trunk(images)
+    torch.testing.assert_close(ours(images[:, None])[:, 0], expected)
+    expected.sum().backward()
+    ours(images[:, None]).sum().backward()
+    first = ours.nets[0].get_submodule("conv1").weight.grad
+    torch.testing.assert_close(first, theirs.conv1.weight.grad)
+
+
+class Thirds(torch.nn.Module):
+    """A backbone that a test installs: three channels, one cell per 32 pixels."""
+
+    channels = 3
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        return functional.avg_pool2d(images_BCHW, 32, ceil_mode=True)
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    entry = importlib.metadata.EntryPoint("thirds", value, "act_model.backbones")
+    offered = importlib.metadata.EntryPoints([entry])
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: offered)
+
+
+def test_an_installed_package_can_offer_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, f"{__name__}:Thirds")
+    backbone = CameraBackbone("plugin:thirds", 2, per_camera=True)
+    images = torch.randn(1, 2, 3, 65, 64)
+    assert backbone.channels == 3
+    assert backbone(images).shape == (1, 2, 3, 3, 2)
+    torch.testing.assert_close(
+        backbone(images)[:, 1, :, 0, 0], images[:, 1, :, :32, :32].mean((2, 3))
+    )
+
+
+def test_a_backbone_that_no_package_offers_is_not_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A checkpoint names its backbone: a module's path must not be enough to run it."""
+    offer(monkeypatch, f"{__name__}:Thirds")
+    with pytest.raises(NotFoundError, match=r"'plugin:os\.system'") as error:
+        CameraBackbone("plugin:os.system", 1, per_camera=False)
+    assert "thirds" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        pytest.param("builtins:dict", "is dict, not a torch module", id="no-module"),
+        pytest.param("torch.nn:Identity", "is Identity, not a torch module", id="no-channels"),
+    ],
+)
+def test_a_plugin_that_is_no_backbone_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str, message: str
+) -> None:
+    offer(monkeypatch, value)
+    with pytest.raises(InputError, match=message):
+        CameraBackbone("plugin:thirds", 1, per_camera=False)
+
+
+def test_a_plugin_with_another_stride_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, f"{__name__}:Thirds")
+    monkeypatch.setattr(Thirds, "forward", lambda self, x: functional.avg_pool2d(x, 16))
+    backbone = CameraBackbone("plugin:thirds", 1, per_camera=False)
+    with pytest.raises(InputError, match=r"gave features \(3, 4, 4\).*expected \(3, 2, 2\)"):
+        backbone(torch.zeros(1, 1, 3, 64, 64))
 
 
 def test_equal_seeds_make_equal_backbones_and_leave_the_stream_alone() -> None:

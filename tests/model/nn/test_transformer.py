@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -100,16 +101,28 @@ def test_the_decoder_gives_back_its_last_layer() -> None:
     queries, memory, position = torch.randn(4, DIM), torch.randn(2, 6, DIM), torch.randn(6, DIM)
     seen: list[Tensor] = []
     decoder.layers[-1].register_forward_hook(lambda _m, _i, output: seen.append(output))
-    out = decoder(queries, memory, position)
+    out = decoder(queries.expand(2, -1, -1), queries, memory, position)
     assert torch.equal(out, decoder.norm(seen[0]))
 
 
-def test_one_decoder_layer_is_enough_for_actions_to_read_each_other() -> None:
+@pytest.mark.parametrize(
+    ("start", "reads"), [pytest.param("queries", True), pytest.param("zeros", False)]
+)
+def test_one_decoder_layer_is_enough_for_actions_to_read_each_other(
+    start: str, reads: bool
+) -> None:
     """From a target of zeros, as in the original, self-attention is the same for every query."""
     torch.manual_seed(6)
     decoder = Decoder(1, DIM, HEADS, INNER, dropout=0.0)
     queries, memory, position = torch.randn(4, DIM), torch.randn(1, 6, DIM), torch.randn(6, DIM)
-    before = decoder(queries, memory, position)
+
+    def decode() -> Tensor:
+        from_here = queries if start == "queries" else torch.zeros_like(queries)
+        out: Tensor = decoder(from_here[None], queries, memory, position)
+        return out
+
+    before = decode()
     queries[2] += 1
-    after = decoder(queries, memory, position)
-    assert ((after - before).abs().amax(-1)[0, [0, 1, 3]] > 1e-3).all()
+    changed = (decode() - before).abs().amax(-1)[0]
+    assert changed[2] > 1e-3
+    assert (changed[[0, 1, 3]] > 1e-3).all() == reads
