@@ -28,7 +28,7 @@ from act_model.checkpoint import WEIGHTS
 from act_model.export.onnx_policy import OnnxPolicy
 from act_model.export.records import METADATA_KEY, ExportReport, OnnxMetadata
 from act_model.nn import ActCvae
-from act_model.nn.backbone import fold_batch_norm
+from act_model.nn.frozen_norm import fold_batch_norm
 from act_model.policy import Policy, blank_observation
 
 try:

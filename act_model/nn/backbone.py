@@ -7,7 +7,6 @@ network's stride of 32 (rounded up).
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, cast
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from act_data.errors import InputError, NotFoundError, StoreError
+from act_model.nn.frozen_norm import FrozenNorm, NormedConv, join_norms
 
 STRIDE = 32
 CHANNELS: Mapping[str, int] = {"resnet18": 512, "resnet34": 512, "resnet50": 2048}
@@ -24,7 +24,6 @@ PLUGINS = "act_model.backbones"  # group of entry points
 
 _PLUGIN = "plugin:"
 
-_NORM_EPSILON = 1e-5  # as torchvision's
 _SHOWN = 4  # names printed per kind of difference
 
 
@@ -154,66 +153,16 @@ def imagenet_at_hand(name: str) -> bool:
     return name in CHANNELS and _imagenet_file(name).is_file()
 
 
-class _FrozenNorm(nn.Module):
-    """The four tensors of a batch norm; the convolution before it applies them."""
-
-    weight: Tensor
-    bias: Tensor
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        for name, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
-            self.register_buffer(name, torch.full((channels,), float(value)))
-
-    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        scale_C = self.weight * (self.running_var + _NORM_EPSILON).rsqrt()
-        return scale_C, self.bias - self.running_mean * scale_C
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
-
-
-class _NormedConv(nn.Conv2d):
-    """A convolution and the frozen norm behind it in one pass over the picture."""
-
-    def __init__(self, conv: nn.Conv2d, norm: _FrozenNorm) -> None:
-        assert conv.bias is None
-        super().__init__(
-            conv.in_channels,
-            conv.out_channels,
-            cast(tuple[int, int], conv.kernel_size),
-            cast(tuple[int, int], conv.stride),
-            cast(tuple[int, int], conv.padding),
-            bias=False,
-        )
-        self.weight = conv.weight
-        self._norm = [norm]  # in a list: its tensors have torchvision's name, elsewhere
-
-    def forward(self, x: Tensor) -> Tensor:
-        scale_C, shift_C = self._norm[0].scale_and_shift()
-        weight = self.weight * scale_C[:, None, None, None]
-        return functional.conv2d(x, weight, shift_C, self.stride, self.padding)
-
-
 def _resnet(name: str) -> nn.Sequential:
     """A ResNet up to `layer4`, children under torchvision's names."""
     from torchvision import models
 
-    full = getattr(models, name)(weights=None, norm_layer=_FrozenNorm)
+    full = getattr(models, name)(weights=None, norm_layer=FrozenNorm)
     net = nn.Sequential()
     for child_name, child in full.named_children():
         if child_name not in ("avgpool", "fc"):
             net.add_module(child_name, child)
-    for module in list(net.modules()):
-        conv: tuple[str, nn.Conv2d] | None = None
-        for child_name, child in module.named_children():
-            if isinstance(child, nn.Conv2d):
-                conv = child_name, child
-            elif isinstance(child, _FrozenNorm):
-                assert conv is not None
-                setattr(module, conv[0], _NormedConv(conv[1], child))
+    join_norms(net)
     _standardise(net)
     return net
 
@@ -233,12 +182,10 @@ def _standardise(net: nn.Sequential) -> None:
     """
 
     def measure(conv: nn.Module, inputs: tuple[Tensor]) -> None:
-        assert isinstance(conv, _NormedConv)
-        (norm,) = conv._norm
-        plain = functional.conv2d(inputs[0], conv.weight, None, conv.stride, conv.padding)
-        variance, mean = torch.var_mean(plain, dim=(0, 2, 3))
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance.mean().expand_as(variance))
+        assert isinstance(conv, NormedConv)
+        variance, mean = torch.var_mean(conv.convolved(inputs[0]), dim=(0, 2, 3))
+        conv.norm.running_mean.copy_(mean)
+        conv.norm.running_var.copy_(variance.mean().expand_as(variance))
 
     rng = torch.Generator("cpu").manual_seed(0)
 
@@ -255,7 +202,7 @@ def _standardise(net: nn.Sequential) -> None:
     hooks = [
         module.register_forward_pre_hook(measure)  # runs before its norm: one pass is enough
         for module in net.modules()
-        if isinstance(module, _NormedConv)
+        if isinstance(module, NormedConv)
     ]
     net(pictures.to(weight))
     for hook in hooks:
@@ -334,28 +281,3 @@ def _check_fit(path: Path, backbone: CameraBackbone, tensors: Mapping[str, Tenso
             hint="Its names must be torchvision's (conv1.weight, bn1.running_mean, ...) and "
             "its size that of `backbone`.",
         )
-
-
-def fold_batch_norm(network: nn.Module) -> None:
-    """Make every frozen batch norm part of the convolution before it, in place.
-
-    What the network computes stays the same up to rounding; it no longer loads its own weights.
-    """
-    from torch.nn.utils.fusion import fuse_conv_bn_weights
-    from torchvision.ops import FrozenBatchNorm2d
-
-    for parent in list(network.modules()):
-        children = list(parent.named_children())
-        for (_, conv), (name, norm) in itertools.pairwise(children):
-            if not (isinstance(conv, nn.Conv2d) and isinstance(norm, FrozenBatchNorm2d)):
-                continue
-            conv.weight, conv.bias = fuse_conv_bn_weights(
-                conv.weight,
-                conv.bias,
-                norm.running_mean,
-                norm.running_var,
-                norm.eps,
-                norm.weight,
-                norm.bias,
-            )
-            setattr(parent, name, nn.Identity())

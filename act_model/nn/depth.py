@@ -23,7 +23,7 @@ class DepthStems(nn.Module):
     on who else is in the batch, so training and deployment compute the same.
     """
 
-    def __init__(self, cameras: int, kind: Literal["group_norm", "agilex"]) -> None:
+    def __init__(self, cameras: int, kind: Literal["group_norm", "agilex"] = "group_norm") -> None:
         super().__init__()
         stem = _stem if kind == "group_norm" else _AgilexStem
         self.stems = nn.ModuleList(stem() for _ in range(cameras))

@@ -10,7 +10,6 @@ import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
-from torchvision.ops import FrozenBatchNorm2d
 
 from act_data.errors import DataError, InputError, NotFoundError, StoreError
 from act_model import checkpoint as checkpoints
@@ -19,7 +18,7 @@ from act_model.bench import bench
 from act_model.export import ExportReport, OnnxPolicy, export_onnx, onnx_file
 from act_model.export.records import METADATA_KEY, OnnxMetadata
 from act_model.nn import ActCvae
-from act_model.nn.backbone import fold_batch_norm
+from act_model.nn.frozen_norm import FrozenNorm, fold_batch_norm
 from act_model.policy import Policy
 from act_model.robot_io import DatasetRobot
 from tests.model.memory_dataset import MemoryDataset, dataset_of, schema_of
@@ -103,7 +102,7 @@ def test_the_file_is_whole_onnx_without_batch_norm_and_says_what_it_is(
         "depth/top": ["batch", 32, 48],
         "actions": ["batch", K, 3],
     }
-    norms = sum(isinstance(m, FrozenBatchNorm2d) for m in policy.network.modules())
+    norms = sum(isinstance(m, FrozenNorm) for m in policy.network.modules())
     assert norms == 20, "the policy's own network is left as it is"
     # A frozen batch norm that was not folded multiplies after its convolution.
     convolved = {n.output[0] for n in model.graph.node if n.op_type == "Conv"}
@@ -132,7 +131,7 @@ def test_folding_changes_no_feature(policy: Policy) -> None:
         before = network.backbone(pictures)
         fold_batch_norm(network)
         after = network.backbone(pictures)
-    assert not any(isinstance(m, FrozenBatchNorm2d) for m in network.modules())
+    assert not any(isinstance(m, FrozenNorm) for m in network.modules())
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
 
 
