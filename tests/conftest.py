@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.postgres_server import own_schema, running_server
 from tests.ros2_graph import needs_ros2, own_domain
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +30,20 @@ def ros2_domain() -> Iterator[int]:
     needs_ros2()
     with own_domain() as domain:
         yield domain
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """URL of a PostgreSQL server that runs as long as the tests do."""
+    with running_server() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres(postgres_server: str) -> Iterator[str]:
+    """URL of an empty database."""
+    with own_schema(postgres_server, f"test_{uuid.uuid4().hex}") as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)

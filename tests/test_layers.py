@@ -72,6 +72,8 @@ DOORS = {  # outside library -> the only rooms that may import it
     "fcntl": {"act_data.store.lock"},
     "fsspec": {"act_data.store.remote"},
     "defusedxml": {"act_model.safety.urdf"},
+    "sqlalchemy": {"act_data.registry"},
+    "psycopg": {"act_data.registry"},
     "sqlite3": {"act_data.registry"},
     "platformdirs": {"act_data.registry", "act_data.convert"},
     "apsw": {"act_data.sources"},

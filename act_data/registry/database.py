@@ -1,80 +1,69 @@
-"""The SQLite file behind the registry: where it lies, its tables, and what can be wrong with it."""
+"""The database behind the registry: opening it, one transaction at a time, and its faults.
+
+SQLite keeps it in a file, write-ahead logged: readers see the last finished transaction, writers
+take turns. In PostgreSQL writers take turns by an advisory lock, for the same reason: what is
+written depends on what was read before.
+"""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-import platformdirs
+import sqlalchemy as sa
 
-from act_data.errors import ConflictError, StoreError
+from act_data.errors import ConflictError, InputError, StoreError
+from act_data.registry import tables
+from act_data.registry.place import Place
+from act_data.registry.upgrade import upgrade
 
-# Raised with every change of the tables; a file with a greater number is left alone.
-SCHEMA_VERSION = 1
-
-_TABLES = """
-CREATE TABLE dataset(
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, uid TEXT NOT NULL UNIQUE,
-    uri TEXT NOT NULL, robot TEXT NOT NULL, fps REAL NOT NULL, created TEXT NOT NULL);
-CREATE TABLE version(
-    dataset INTEGER NOT NULL REFERENCES dataset ON DELETE CASCADE, n INTEGER NOT NULL,
-    content_hash TEXT NOT NULL, episodes INTEGER NOT NULL, frames INTEGER NOT NULL,
-    created TEXT NOT NULL, PRIMARY KEY(dataset, n));
-CREATE TABLE alias(
-    dataset INTEGER NOT NULL REFERENCES dataset ON DELETE CASCADE, name TEXT NOT NULL,
-    n INTEGER NOT NULL, PRIMARY KEY(dataset, name));
-CREATE TABLE checkpoint(
-    id INTEGER PRIMARY KEY AUTOINCREMENT, folder TEXT NOT NULL UNIQUE, dataset_uid TEXT NOT NULL,
-    version INTEGER NOT NULL, content_hash TEXT NOT NULL, step INTEGER NOT NULL,
-    created TEXT NOT NULL);
-"""
-
-_BUSY_S = 30.0
-
-
-def default_file() -> Path:
-    """`ACT_REGISTRY`, else registry.db in the user's data folder."""
-    chosen = os.environ.get("ACT_REGISTRY")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    return platformdirs.user_data_path("act", appauthor=False) / "registry.db"
+_BUSY_S = 30
+_LOCK = 0x6163745F72656769  # "act_regi": the advisory lock of writers
 
 
 @contextmanager
-def transaction(file: Path) -> Iterator[sqlite3.Connection]:
-    """A connection inside a write transaction, which ends with the block: all of it or nothing.
+def transaction(place: Place, *, write: bool = False) -> Iterator[sa.Connection]:
+    """A connection inside a transaction, which ends with the block: all of it or nothing.
 
-    The file and its tables are made when they are missing. Processes take turns; each waits up
-    to 30 s.
+    The tables are made when they are missing. Without `write` it is a snapshot that waits for
+    nobody; with it processes take turns, and each waits up to 30 s.
 
     Raises:
-        StoreError: The file is damaged, newer than this version reads, or cannot be written.
+        InputError: `place` is no URL of a database that can hold a registry.
+        StoreError: The registry is damaged, newer than this version reads, or out of reach.
         ConflictError: Another process holds it for longer than that.
     """
-    with _explained(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(file, timeout=_BUSY_S, isolation_level=None)) as db:
-            db.row_factory = sqlite3.Row
-            _prepare(db, file)
-            db.execute("BEGIN IMMEDIATE")
-            try:
+    with _explained(place):
+        if isinstance(place, Path):
+            place.parent.mkdir(parents=True, exist_ok=True)
+        engine = _engine(place)
+        with engine.connect() as db:
+            with db.begin():
+                found = _format(db)
+            if found < tables.FORMAT:
+                with _begin(db, write=True):
+                    _bring_up(db, place, _format(db))  # unless somebody else was faster
+            elif found > tables.FORMAT:
+                raise StoreError(
+                    f"registry {shown(place)} has format {found}, this version reads "
+                    f"{tables.FORMAT}",
+                    hint="Update the toolkit, or point ACT_REGISTRY elsewhere.",
+                )
+            with _begin(db, write=write):
                 yield db
-            except BaseException:
-                db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
 
 
-def is_damaged(file: Path) -> bool:
-    """Whether `file` exists and SQLite cannot make sense of it, or finds its pages broken."""
-    if not file.exists():
+def is_damaged(place: Place) -> bool:
+    """Whether it is a file and SQLite cannot make sense of it, or finds its pages broken."""
+    if isinstance(place, str) or not place.exists():
         return False
     try:
-        with closing(sqlite3.connect(file, timeout=_BUSY_S)) as db:
+        with closing(sqlite3.connect(place, timeout=_BUSY_S)) as db:
             sound: bool = db.execute("PRAGMA quick_check").fetchone()[0] == "ok"
             return not sound
     except sqlite3.OperationalError:
@@ -93,65 +82,152 @@ def set_aside(file: Path) -> Path:
     return aside
 
 
-def _prepare(db: sqlite3.Connection, file: Path) -> None:
-    _write_ahead(db)
-    db.execute("PRAGMA foreign_keys = ON")
-    if _schema_version(db) == 0:
-        db.execute("BEGIN IMMEDIATE")
-        if _schema_version(db) == 0:  # nobody else was faster
-            for statement in _TABLES.split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        db.execute("COMMIT")
-    found = _schema_version(db)
-    if found != SCHEMA_VERSION:
-        raise StoreError(
-            f"registry {file} has format {found}, this version reads {SCHEMA_VERSION}",
-            hint="Update the toolkit, or point ACT_REGISTRY to another file.",
+def shown(place: Place) -> str:
+    """`place` for people, without a password."""
+    if isinstance(place, Path):
+        return str(place)
+    try:
+        return sa.make_url(place).render_as_string(hide_password=True)
+    except sa.exc.ArgumentError:
+        return place.partition("://")[0] + "://..."
+
+
+# --- opening ------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=8)
+def _engine(place: Place) -> sa.Engine:
+    if isinstance(place, Path):
+        url = sa.URL.create("sqlite+pysqlite", database=str(place))
+        engine = sa.create_engine(
+            url, poolclass=sa.NullPool, connect_args={"timeout": _BUSY_S, "isolation_level": None}
         )
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    try:
+        url = sa.make_url(place)
+        if url.drivername not in ("postgresql", "postgresql+psycopg"):
+            raise InputError(
+                f"a registry cannot lie in {url.drivername!r}",
+                hint="ACT_REGISTRY is a file, or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.",
+            )
+        url = url.set(drivername="postgresql+psycopg")
+        return sa.create_engine(
+            url, poolclass=sa.NullPool, connect_args={"connect_timeout": _BUSY_S}
+        )
+    except sa.exc.ArgumentError as e:
+        raise InputError(
+            f"ACT_REGISTRY is no URL: {shown(place)}",
+            hint="Write postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, or a path.",
+        ) from e
+    except ModuleNotFoundError as e:
+        raise InputError(
+            f"registry {shown(place)} is in PostgreSQL, which needs psycopg",
+            hint="pip install 'act-toolkit[postgres]'",
+        ) from e
 
 
-def _schema_version(db: sqlite3.Connection) -> int:
-    return int(db.execute("PRAGMA user_version").fetchone()[0])
+@contextmanager
+def _begin(db: sa.Connection, *, write: bool) -> Iterator[None]:
+    if db.dialect.name == "sqlite":
+        with db.execution_options(act_write=write).begin():
+            yield
+        return
+    # A snapshot for readers; writers read what was there when their turn came.
+    level = "READ COMMITTED" if write else "REPEATABLE READ"
+    with db.execution_options(isolation_level=level).begin():
+        if write:
+            db.exec_driver_sql(f"SET LOCAL lock_timeout = '{_BUSY_S}s'")
+            db.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        yield
 
 
-def _write_ahead(db: sqlite3.Connection) -> None:
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # SQLite does not wait for its busy timeout when the journal mode changes, so two processes
     # that make the file at once would collide here.
     deadline = time.monotonic() + _BUSY_S
     while True:
         try:
-            db.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
         else:
-            return
+            break
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(db: sa.Connection) -> None:
+    write = db.get_execution_options().get("act_write", False)
+    db.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _format(db: sa.Connection) -> int:
+    """0 where there is no registry yet."""
+    if db.dialect.name == "sqlite":
+        return int(db.exec_driver_sql("PRAGMA user_version").scalar_one())
+    # Asked of the catalogue: to_regclass may answer what was true before the lock was taken.
+    if not sa.inspect(db).has_table("registry_format"):
+        return 0
+    return int(db.exec_driver_sql("SELECT number FROM registry_format").scalar_one())
+
+
+def _bring_up(db: sa.Connection, place: Place, found: int) -> None:
+    if found >= tables.FORMAT:
+        return
+    if found:
+        assert isinstance(place, Path)  # format 1 was never anywhere else
+        upgrade(db, place)
+    else:
+        tables.create(db)
+    if db.dialect.name == "sqlite":
+        db.exec_driver_sql(f"PRAGMA user_version = {tables.FORMAT}")
+    else:
+        db.exec_driver_sql("CREATE TABLE registry_format(number INTEGER NOT NULL)")
+        db.exec_driver_sql(f"INSERT INTO registry_format VALUES ({tables.FORMAT})")
+
+
+# --- faults -------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _explained(file: Path) -> Iterator[None]:
-    """SQLite's errors as the toolkit's own."""
+def _explained(place: Place) -> Iterator[None]:
+    """The database's errors as the toolkit's own."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):
-            raise ConflictError(
-                f"registry {file} is held by another process ({error})",
-                hint="Wait for it, then try again.",
-            ) from error
-        raise StoreError(
-            f"registry {file} cannot be used: {error}",
-            hint="Check the folder's permissions and free space, or set ACT_REGISTRY.",
-        ) from error
-    except sqlite3.DatabaseError as error:
-        raise StoreError(
-            f"registry {file} is damaged: {error}",
-            hint="The datasets themselves are not: `act-data rebuild PATH...` makes a new one.",
-        ) from error
+    except sa.exc.DBAPIError as error:
+        cause = error.orig if error.orig is not None else error
+        raise _explain(place, cause) from error
+    except sqlite3.Error as error:  # of the first words with a file, before SQLAlchemy's
+        raise _explain(place, error) from error
     except OSError as error:
         raise StoreError(
-            f"registry {file} cannot be used: {error.strerror or error}",
+            f"registry {shown(place)} cannot be used: {error.strerror or error}",
             hint="Check the folder's permissions and free space, or set ACT_REGISTRY.",
         ) from error
+
+
+def _explain(place: Place, cause: BaseException) -> ConflictError | StoreError:
+    where, what = f"registry {shown(place)}", str(cause).strip().partition("\n")[0]
+    lock_taken = getattr(cause, "sqlstate", None) == "55P03"  # PostgreSQL: lock_not_available
+    if lock_taken or (isinstance(cause, sqlite3.OperationalError) and "locked" in what):
+        return ConflictError(
+            f"{where} is held by another process ({what})", hint="Wait for it, then try again."
+        )
+    if isinstance(place, str):
+        return StoreError(
+            f"{where} cannot be used: {what}",
+            hint="Check the server, the database and the URL in ACT_REGISTRY.",
+        )
+    if isinstance(cause, sqlite3.OperationalError):
+        return StoreError(
+            f"{where} cannot be used: {what}",
+            hint="Check the folder's permissions and free space, or set ACT_REGISTRY.",
+        )
+    return StoreError(
+        f"{where} is damaged: {what}",
+        hint="The datasets themselves are not: `act-data rebuild PATH...` makes a new one.",
+    )
+

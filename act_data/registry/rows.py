@@ -1,105 +1,112 @@
-"""What the registry's tables hold, read and written inside one transaction."""
+"""What the registry's tables say of datasets, read and written inside one transaction."""
 
 from __future__ import annotations
 
 import re
-import sqlite3
+
+import sqlalchemy as sa
 
 from act_data.errors import ConflictError, InputError, StoreError
 from act_data.interfaces import DatasetReader
-from act_data.records import Record
+from act_data.registry.episodes import EpisodeIndex
+from act_data.registry.records import RegisteredDataset, RegisteredVersion
+from act_data.registry.tables import dataset, version
 from act_data.store import open_dataset
-
-LATEST = "latest"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
-
-class RegisteredVersion(Record):
-    """One version of a registered dataset."""
-
-    number: int
-    content_hash: str
-    episodes: int
-    frames: int
-    created: str
+Row = sa.RowMapping
 
 
-class RegisteredDataset(Record):
-    """One dataset of the registry.
-
-    Attributes:
-        path: Where it lay when it was registered last.
-        created: When its first registered version was made.
-        versions: Ascending.
-    """
-
-    name: str
-    uid: str
-    path: str
-    robot: str
-    fps: float
-    created: str
-    versions: tuple[RegisteredVersion, ...]
+def by_name(db: sa.Connection, name: str) -> Row | None:
+    """The row of the dataset called `name`."""
+    return db.execute(sa.select(dataset).where(dataset.c.name == name)).mappings().one_or_none()
 
 
-def register(db: sqlite3.Connection, reader: DatasetReader, name: str | None) -> str:
+def by_uid(db: sa.Connection, uid: str) -> Row | None:
+    """The row of the dataset whose identity is `uid`."""
+    return db.execute(sa.select(dataset).where(dataset.c.uid == uid)).mappings().one_or_none()
+
+
+def register(db: sa.Connection, reader: DatasetReader, name: str | None) -> str:
     """Add or complete the rows of `reader`'s dataset; see `Registry.register`."""
     uri = str(reader.path.absolute())
-    row = db.execute("SELECT * FROM dataset WHERE uid = ?", (reader.uid,)).fetchone()
-    db.execute("DELETE FROM dataset WHERE uri = ? AND uid != ?", (uri, reader.uid))
+    row = by_uid(db, reader.uid)
+    db.execute(sa.delete(dataset).where(dataset.c.uri == uri, dataset.c.uid != reader.uid))
+    current = reader.version.number
     known = {} if row is None else versions_of(db, row["id"])
-    current = reader.version
-    if current.number in known:
-        compare(reader, row["name"], known[current.number]["content_hash"])
-    versions = {
-        n: current if n == current.number else open_dataset(reader.path, n).version
-        for n in range(1, current.number + 1)
-        if n not in known
-    }
+    if row is not None and current in known:
+        compare(reader, row["name"], known[current]["content_hash"])
     if row is None:
         chosen = _checked(db, name) if name is not None else _free_name(db, reader.path.stem)
-        cursor = db.execute(
-            "INSERT INTO dataset(name, uid, uri, robot, fps, created) VALUES (?, ?, ?, ?, ?, ?)",
-            (chosen, reader.uid, uri, reader.schema.robot, reader.schema.fps, versions[1].created),
-        )
-        key = cursor.lastrowid
+        first = reader if current == 1 else open_dataset(reader.path, 1)
+        values = {
+            "name": chosen,
+            "uid": reader.uid,
+            "uri": uri,
+            "robot": reader.schema.robot,
+            "fps": reader.schema.fps,
+            "cameras": " ".join(cameras(reader)),
+            "created": first.version.created,
+        }
+        added = db.execute(sa.insert(dataset).values(values).returning(dataset.c.id))
+        key = added.scalar_one()
     else:
         chosen, key = row["name"], row["id"]
         if name is not None and name != chosen:
             chosen = _checked(db, name)
-        db.execute("UPDATE dataset SET name = ?, uri = ? WHERE id = ?", (chosen, uri, key))
-    for number, version in versions.items():
-        frames = sum(episode.length for episode in version.episodes)
-        db.execute(
-            "INSERT INTO version(dataset, n, content_hash, episodes, frames, created)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (key, number, version.content_hash, len(version.episodes), frames, version.created),
-        )
-    db.execute(
-        "INSERT OR REPLACE INTO alias(dataset, name, n)"
-        " SELECT ?, ?, max(n) FROM version WHERE dataset = ?",
-        (key, LATEST, key),
-    )
+        values = {"name": chosen, "uri": uri}
+        db.execute(sa.update(dataset).where(dataset.c.id == key).values(values))
+    missing = [n for n in range(1, current + 1) if n not in known]
+    if missing:
+        index = EpisodeIndex(db, key)
+        for number in missing:
+            of = reader if number == current else open_dataset(reader.path, number)
+            _add_version(db, key, of, index)
     return str(chosen)
 
 
-def _checked(db: sqlite3.Connection, name: str) -> str:
+def cameras(reader: DatasetReader) -> list[str]:
+    """The names of a dataset's cameras, in its order."""
+    prefix = "images/"
+    names = (feature.name for feature in reader.schema.features)
+    return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+
+
+def _add_version(db: sa.Connection, key: int, reader: DatasetReader, index: EpisodeIndex) -> None:
+    record = reader.version
+    changes = index.add(reader)
+    values = {
+        "dataset": key,
+        "n": record.number,
+        "parent": record.parent,
+        "content_hash": record.content_hash,
+        "message": record.message,
+        "created": record.created,
+        "episodes": len(record.episodes),
+        "frames": sum(entry.length for entry in record.episodes),
+        "added": changes.added,
+        "removed": changes.removed,
+    }
+    db.execute(sa.insert(version).values(values))
+
+
+def _checked(db: sa.Connection, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise InputError(
             f"{name!r} cannot be the name of a dataset",
             hint="Use letters, digits, '.', '_' and '-', with a letter or digit first.",
         )
-    if db.execute("SELECT 1 FROM dataset WHERE name = ?", (name,)).fetchone():
+    if by_name(db, name) is not None:
         raise ConflictError(
             f"the name {name!r} belongs to another dataset", hint="Choose another name."
         )
     return name
 
 
-def _free_name(db: sqlite3.Connection, stem: str) -> str:
+def _free_name(db: sa.Connection, stem: str) -> str:
     base = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("._-") or "dataset"
-    taken = {row["name"] for row in db.execute("SELECT name FROM dataset")}
+    taken = set(db.execute(sa.select(dataset.c.name)).scalars())
     name, number = base, 1
     while name in taken:
         number += 1
@@ -107,10 +114,10 @@ def _free_name(db: sqlite3.Connection, stem: str) -> str:
     return name
 
 
-def versions_of(db: sqlite3.Connection, key: int) -> dict[int, sqlite3.Row]:
+def versions_of(db: sa.Connection, key: int) -> dict[int, Row]:
     """The registered versions of the dataset with row id `key`, ascending."""
-    rows = db.execute("SELECT * FROM version WHERE dataset = ? ORDER BY n", (key,))
-    return {row["n"]: row for row in rows}
+    asked = sa.select(version).where(version.c.dataset == key).order_by(version.c.n)
+    return {row["n"]: row for row in db.execute(asked).mappings()}
 
 
 def compare(reader: DatasetReader, name: str, registered: str) -> None:
@@ -124,7 +131,7 @@ def compare(reader: DatasetReader, name: str, registered: str) -> None:
         )
 
 
-def dataset_of(db: sqlite3.Connection, row: sqlite3.Row) -> RegisteredDataset:
+def dataset_of(db: sa.Connection, row: Row) -> RegisteredDataset:
     """The dataset of one `row`, with its versions."""
     versions = tuple(
         RegisteredVersion(

@@ -1,0 +1,142 @@
+"""What the registry tells, as records."""
+
+from __future__ import annotations
+
+from act_data.records import Record
+
+
+class RegisteredVersion(Record):
+    """One version of a registered dataset."""
+
+    number: int
+    content_hash: str
+    episodes: int
+    frames: int
+    created: str
+
+
+class RegisteredDataset(Record):
+    """One dataset of the registry.
+
+    Attributes:
+        path: Where it lay when it was registered last.
+        created: When its first registered version was made.
+        versions: Ascending.
+    """
+
+    name: str
+    uid: str
+    path: str
+    robot: str
+    fps: float
+    created: str
+    versions: tuple[RegisteredVersion, ...]
+
+
+class LoggedVersion(Record):
+    """One version in the log of its dataset.
+
+    Attributes:
+        added: Episodes that the version before it did not hold.
+        removed: Episodes of the version before it that it does not hold.
+        tags: That point at it now.
+    """
+
+    number: int
+    parent: int | None
+    created: str
+    message: str
+    content_hash: str
+    episodes: int
+    frames: int
+    added: int
+    removed: int
+    tags: tuple[str, ...]
+
+
+class DatasetLog(Record):
+    """The versions of a dataset, the newest first."""
+
+    name: str
+    path: str
+    versions: tuple[LoggedVersion, ...]
+
+
+class Tag(Record):
+    """A name that points at a version."""
+
+    name: str
+    version: int
+    content_hash: str
+
+
+class TagMove(Record):
+    """One line of the log of tags: `before` is None for a new tag, `after` for one taken off.
+
+    Attributes:
+        who: User and machine.
+        moved: UTC, to the second.
+    """
+
+    tag: str
+    before: int | None
+    after: int | None
+    who: str
+    moved: str
+
+
+class DatasetTags(Record):
+    """The tags of a dataset by name, and how they came to be, the newest move first."""
+
+    name: str
+    tags: tuple[Tag, ...]
+    log: tuple[TagMove, ...]
+
+
+class FoundEpisode(Record):
+    """One episode that a search found.
+
+    Attributes:
+        dataset: The name of its dataset.
+        version: Of that dataset.
+        index: Its place in the version, from 0.
+        recorded: A day, UTC; None where no clock said it.
+        valid_share: Of the ticks of its recording.
+    """
+
+    dataset: str
+    version: int
+    index: int
+    uid: str
+    source: str
+    length: int
+    split: str
+    task: str
+    operator: str
+    success: bool | None
+    notes: str
+    recorded: str | None
+    valid_share: float | None
+    skew_p95_ms: float | None
+
+
+class Facet(Record):
+    """How many of the episodes that were found have one value of something."""
+
+    value: str
+    episodes: int
+
+
+class SearchResult(Record):
+    """What a search found.
+
+    Attributes:
+        episodes: As many as were asked for, by dataset and place.
+        found: How many there are.
+        facets: By what they count ("robot", "camera", "rate", "month", "valid", ...), the most
+            frequent value first; empty when they were not asked for.
+    """
+
+    found: int
+    episodes: tuple[FoundEpisode, ...]
+    facets: dict[str, tuple[Facet, ...]]
