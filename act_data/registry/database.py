@@ -230,4 +230,3 @@ def _explain(place: Place, cause: BaseException) -> ConflictError | StoreError:
         f"{where} is damaged: {what}",
         hint="The datasets themselves are not: `act-data rebuild PATH...` makes a new one.",
     )
-

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-
 from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
@@ -51,17 +50,17 @@ class EpisodeIndex:
             .where(ranges.dataset == dataset, ranges.until == OPEN)
         )
         self._held = {row.uid: Held(row.id, row.place, (row.hash, row.split)) for row in rows}
-        self._next = _after(db, sa.select(sa.func.max(episode.c.id)))
-        self._next_source = _after(db, sa.select(sa.func.max(source.c.id)))
-        self._next_place = _after(
-            db, sa.select(sa.func.max(ranges.place)).where(ranges.dataset == dataset)
-        )
+        self._next = _after(db, episode.c.id)
+        self._next_source = _after(db, source.c.id)
+        self._next_place = _after(db, ranges.place, ranges.dataset == dataset)
         sources = db.execute(
             sa.select(source.c.id, source.c.sha256, source.c.name).where(
                 source.c.dataset == dataset
             )
         )
-        self._sources = {(row.sha256, row.name): row.id for row in sources}
+        self._sources: dict[tuple[str, str], int] = {
+            (row.sha256, row.name): row.id for row in sources
+        }
 
     def add(self, reader: DatasetReader) -> Changes:
         """Index the version of `reader`, which follows the newest one that is indexed."""
@@ -121,8 +120,9 @@ class EpisodeIndex:
         self._db.execute(sa.insert(version_episode), ranges)
 
     def _new_place(self) -> int:
+        place = self._next_place
         self._next_place += 1
-        return self._next_place - 1
+        return place
 
     def _known(self, uids: Sequence[str]) -> dict[tuple[str, str], int]:
         """Rows of episodes that are in the index already: some version before held them."""
@@ -162,5 +162,6 @@ def _batches(of: Sequence[T]) -> Iterator[Sequence[T]]:
         yield of[start : start + _BATCH]
 
 
-def _after(db: sa.Connection, greatest: sa.Select[tuple[int | None]]) -> int:
-    return (db.execute(greatest).scalar_one() or 0) + 1
+def _after(db: sa.Connection, column: sa.Column[int], *where: sa.ColumnElement[bool]) -> int:
+    greatest = db.execute(sa.select(sa.func.max(column)).where(*where)).scalar_one()
+    return 1 if greatest is None else int(greatest) + 1

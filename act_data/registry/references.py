@@ -75,7 +75,8 @@ def registered(db: sa.Connection, target: str) -> Row:
         row = by_uid(db, open_dataset(location(target)).uid)
         if row is None:
             raise NotFoundError(
-                f"{target} is not in the registry", hint=f"`act-data rebuild {target}` registers it."
+                f"{target} is not in the registry",
+                hint=f"`act-data rebuild {target}` registers it.",
             )
     if row is None:
         raise unknown(db, target)

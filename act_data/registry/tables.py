@@ -150,6 +150,7 @@ checkpoint = sa.Table(
     sqlite_autoincrement=True,  # a number is never given twice: the greatest is the newest
 )
 
+
 def create(db: sa.Connection) -> None:
     """Make all tables, and what searches the words of episodes."""
     metadata.create_all(db)

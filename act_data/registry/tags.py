@@ -54,9 +54,7 @@ def remove(db: sa.Connection, dataset: Row, name: str) -> TagMove:
     found = _found(db, dataset, name)
     if found is None:
         raise no_tag(db, dataset, name)
-    db.execute(
-        sa.delete(alias).where(alias.c.dataset_uid == dataset["uid"], alias.c.name == name)
-    )
+    db.execute(sa.delete(alias).where(alias.c.dataset_uid == dataset["uid"], alias.c.name == name))
     return _logged(db, dataset, name, found["n"], None)
 
 
@@ -135,9 +133,7 @@ def _logged(
     )
     values = move.model_dump()
     db.execute(
-        sa.insert(alias_log).values(
-            dataset_uid=dataset["uid"], name=values.pop("tag"), **values
-        )
+        sa.insert(alias_log).values(dataset_uid=dataset["uid"], name=values.pop("tag"), **values)
     )
     return move
 

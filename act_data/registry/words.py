@@ -54,8 +54,8 @@ def matching(query: str, dialect: str) -> sa.ColumnElement[bool]:
         raise InputError(f"{query!r} has no word to search for", hint="Use letters and digits.")
     if dialect != "postgresql":
         asked = " ".join(f'"{" ".join(found)}"{"*" * open_}' for found, open_ in terms)
-        found = sa.text("SELECT rowid FROM episode_words WHERE episode_words MATCH :asked")
-        return tables.episode.c.id.in_(found.bindparams(asked=asked).columns(sa.column("rowid")))
+        rows = sa.text("SELECT rowid FROM episode_words WHERE episode_words MATCH :asked")
+        return tables.episode.c.id.in_(rows.bindparams(asked=asked).columns(sa.column("rowid")))
     parts = [" <-> ".join(f"'{word}'" for word in found) + ":*" * open_ for found, open_ in terms]
     asked = " & ".join(f"({part})" for part in parts)
     return tables.episode.c.words.op("@@")(sa.cast(asked, TSQUERY))

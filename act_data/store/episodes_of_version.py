@@ -79,16 +79,20 @@ def refuse_other_place(out: NDArray[np.generic], spec: Feature, count: int) -> N
         )
 
 
-def episode_asked(path: Path, version: VersionRecord, uid: str) -> int:
-    """The place of the episode `uid` in `version`.
+def places_of(version: VersionRecord) -> dict[str, int]:
+    """The place of every episode in `version`, by uid."""
+    return {entry.uid: number for number, entry in enumerate(version.episodes)}
+
+
+def episode_asked(path: Path, version: VersionRecord, places: Mapping[str, int], uid: str) -> int:
+    """The place of the episode `uid` in `version`, whose `places_of` are given.
 
     Raises:
         NotFoundError: The version has none such.
     """
-    for number, entry in enumerate(version.episodes):
-        if entry.uid == uid:
-            return number
-    raise NotFoundError(f"{str(path)!r} version {version.number} has no episode {uid!r}")
+    if uid not in places:
+        raise NotFoundError(f"{str(path)!r} version {version.number} has no episode {uid!r}")
+    return places[uid]
 
 
 def refuse_other_stats(path: Path, version: VersionRecord, stats: StatsRecord) -> None:

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from act_data.store import frames, layout, shards
 from act_data.store.episodes_of_version import (
     array_asked,
     episode_asked,
+    places_of,
     refuse_other_place,
     refuse_other_stats,
     rows_asked,
@@ -110,8 +112,12 @@ class ZarrReader:
 
     def episode(self, uid: str) -> EpisodeRecord:
         """The whole record of one episode; NotFoundError when the version has none such."""
-        episode_asked(self._path, self._version, uid)
+        episode_asked(self._path, self._version, self._places, uid)
         return read_episode(self._root, uid, self._shard_frames)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return places_of(self._version)
 
     def read(
         self,

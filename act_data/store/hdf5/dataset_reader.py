@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from act_data.records import (
 from act_data.store.episodes_of_version import (
     array_asked,
     episode_asked,
+    places_of,
     refuse_other_place,
     refuse_other_stats,
     rows_asked,
@@ -111,9 +113,13 @@ class Hdf5Reader:
         Raises:
             NotFoundError: The version has no such episode.
         """
-        number = episode_asked(self._path, self._version, uid)
+        number = episode_asked(self._path, self._version, self._places, uid)
         record = self._file(number).header.record
         return record.model_copy(update={"start": self.episodes[number].start})
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return places_of(self._version)
 
     def read(
         self,

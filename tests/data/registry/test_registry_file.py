@@ -63,5 +63,3 @@ def test_the_environment_says_where_the_file_is(
     monkeypatch.delenv("ACT_REGISTRY")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
     assert Registry().place == tmp_path / "xdg" / "act" / "registry.db"
-
-
