@@ -69,16 +69,16 @@ class Session:
             await self._connection.send(self._dialect.hello())
             if self._dialect.greets and not await self._greeted():
                 return
-            answering = asyncio.create_task(self._answer())
-            reading = asyncio.create_task(self._read())
-            done, rest = await asyncio.wait(
-                (answering, reading), return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in rest:
-                task.cancel()
-            await asyncio.gather(*rest, return_exceptions=True)
-            for task in done:
-                task.result()
+            tasks = [asyncio.create_task(self._answer()), asyncio.create_task(self._read())]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                ends = await asyncio.gather(*tasks, return_exceptions=True)
+            for end in ends:  # both may have met the end of the connection at once
+                if isinstance(end, Exception) and not isinstance(end, ClosedError):
+                    raise end
         except ClosedError:
             pass
         finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -23,6 +25,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from act_data.errors import InputError, NotFoundError
 from act_model.policy import Policy
 from act_model.robot_io import DatasetRobot
+from act_model.serve import client as client_module
 from act_model.serve import server as server_module
 from act_model.serve import wire
 from act_model.serve.access import access_of
@@ -496,7 +499,22 @@ def test_a_page_in_a_browser_is_turned_away(policy: Policy) -> None:
         pass
 
 
-# --- the client and a server that goes --------------------------------------------------------
+# --- the client, and a server that goes --------------------------------------------------------
+
+
+def test_the_client_is_one_file_of_python_3_8_that_needs_nothing_of_the_toolkit() -> None:
+    tree = ast.parse(Path(client_module.__file__).read_text(), feature_version=(3, 8))
+    imported = {
+        name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+        )
+    }
+    assert imported - set(sys.stdlib_module_names) == {"msgpack", "numpy", "websockets"}
 
 
 def test_the_client_finds_a_server_that_comes_back(
