@@ -2,59 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal
 
 from act_data.check import open_ref
 from act_data.errors import ActError, InputError, NotFoundError
 from act_data.interfaces import DatasetReader
-from act_data.records import EpisodeInfo, Record
+from act_data.records import EpisodeInfo, Record, SourceRecord
 from act_data.registry import Registry
 from act_data.robot import load_robot
 from act_data.sources import find_recordings, open_recording
 from act_data.store import location, open_dataset
+from act_data.types import NS_PER_MS
 from act_model import runtime as runtimes
-from act_model.chunking import ActionQueue, Chunker, TemporalEnsemble
+from act_model.commands import Sink, open_sink
 from act_model.config import DatasetRef
-from act_model.deploy import Mode, RolloutReport
+from act_model.deploy import (
+    Mode,
+    Operator,
+    Recorder,
+    RolloutReport,
+    estop_file,
+    keys,
+    signals,
+)
 from act_model.deploy import deploy as run_on
 from act_model.evaluate import DEFAULT_STARTS, EvaluationReport
 from act_model.evaluate import evaluate as evaluate_on
-from act_model.policy import Policy
+from act_model.plan import DeployRequest, Plan, chunker_of, limits_of, max_prefix_of, plan_of
+from act_model.policy import Policy, check_contract
+from act_model.policy_process import ProcessPolicy
 from act_model.robot_io import BagRobot, DatasetRobot, RobotIO
 from act_model.run_folder import BEST, LAST
-from act_model.runtime import Runtime, RuntimeName
-
-
-class DeployRequest(Record):
-    """A rollout as a person asks for it.
-
-    Attributes:
-        checkpoint: A checkpoint, or the folder of a run; the newest registered one by default.
-        source: What plays the robot: "dataset#3" for an episode of a dataset (path or name), or
-            the path of a bag. By default a held-out episode of the checkpoint's dataset.
-        robot: Preset or YAML that names a bag's streams; the policy's own by default.
-        chunks: How overlapping predictions become one action per tick.
-        execute: Ticks between predictions; by default 1 for "ensemble", and a whole chunk for
-            "open-loop", or three quarters of it in shadow: there the next prediction takes time,
-            and the last quarter is what the robot does meanwhile.
-        ensemble_m: Weight of prediction i is exp(-m i), the oldest first (Zhao et al., 2023).
-        runtime: "onnx" runs what was exported from the checkpoint.
-    """
-
-    checkpoint: Path | None = None
-    source: str | None = None
-    robot: str | None = None
-    mode: Mode = Mode.REPLAY
-    chunks: Literal["open-loop", "ensemble"] = "open-loop"
-    execute: int | None = None
-    ensemble_m: float = 0.01
-    max_ticks: int | None = None
-    log: Path | None = None
-    runtime: RuntimeName = "torch"
-    device: str = "auto"
+from act_model.runtime import Runtime
+from act_model.watchdog import Watchdog
 
 
 class Deployment(Record):
@@ -69,36 +52,106 @@ class Deployment(Record):
     step: int
     source: str
     held_out: bool | None
+    sink: str = ""
     rollout: RolloutReport
 
 
-def deploy(request: DeployRequest) -> Deployment:
-    """Run a policy on a recording; nothing is ever moved.
+def explain(request: DeployRequest) -> Plan:
+    """What `deploy` would do; the contract is checked, and nothing runs.
+
+    Raises:
+        As `deploy`.
+    """
+    folder = find_checkpoint(request.checkpoint)
+    policy = runtimes.load(folder, request.runtime, request.device)
+    with _robot(request, policy) as (robot, source, held_out):
+        check_contract(policy.contract, robot.contract)
+        return plan_of(
+            request,
+            policy,
+            folder=folder,
+            source=source,
+            held_out=held_out,
+            sink=_sink_name(request, robot),
+            limits=limits_of(request, policy, _dataset_if_there(policy.checkpoint.dataset)),
+            watchdog=_watched(request),
+        )
+
+
+def deploy(request: DeployRequest, *, say: Callable[[str], None] = lambda text: None) -> Deployment:
+    """Run a policy on what plays the robot, which is moved in some modes.
+
+    Args:
+        say: Tells the person beside the robot what to do.
 
     Raises:
         NotFoundError: No such checkpoint, dataset, episode or recording.
         InputError: The robot does not fit the policy; both sides are listed.
         StoreError: The checkpoint or the dataset is damaged.
-        DataError: The recording is damaged.
+        DataError: The recording is damaged, or the watchdog does not watch.
     """
     folder = find_checkpoint(request.checkpoint)
-    policy = runtimes.load(folder, request.runtime, request.device)
-    with _robot(request, policy) as (robot, source, held_out):
+    operator = Operator(armed=request.armed or request.mode not in (Mode.LIVE, Mode.STEP))
+    with ExitStack() as open_:
+        policy: Runtime
+        abandon = None
+        if request.in_process:
+            policy = process = ProcessPolicy(folder, request.runtime, request.device)
+            open_.callback(process.close)
+            abandon = process.close
+        else:
+            policy = runtimes.load(folder, request.runtime, request.device)
+        watchdog = None
+        if _watched(request):
+            assert request.sink is not None
+            watchdog = Watchdog(
+                request.sink,
+                policy.contract,
+                silence_ms=request.silence_ms,
+                hold_s=request.hold_s,
+            )
+            open_.callback(watchdog.close)
+        robot, source, held_out = open_.enter_context(_robot(request, policy))
+        limits = limits_of(request, policy, _dataset_if_there(policy.checkpoint.dataset))
+        if isinstance(policy, ProcessPolicy):
+            policy.wait()
+        chunker = chunker_of(request, policy)
+        sink = _sink(request, policy, robot)
+        if sink is not None:
+            open_.callback(sink.close)
+        recorder = _recorder(request, policy, folder)
+        if watchdog is not None:
+            watchdog.wait()
+        open_.enter_context(signals(operator))
+        open_.enter_context(estop_file(operator, request.estop_file))
+        if request.mode in (Mode.LIVE, Mode.STEP):
+            open_.enter_context(keys(operator, say))
         rollout = run_on(
             policy,
             robot,
             mode=request.mode,
-            chunker=_chunker(request, policy),
+            chunker=chunker,
+            sink=sink,
+            limits=limits,
+            rules=request.rules,
             log=request.log,
             max_ticks=request.max_ticks,
+            operator=operator,
+            recorder=recorder,
+            watchdog=watchdog,
+            abandon=abandon,
+            latency_ns=lambda: round(request.latency_ms * NS_PER_MS),
+            max_prefix=max_prefix_of(policy) if request.chunks == "prefix" else 0,
+            fifo=request.fifo,
         )
-    return Deployment(
-        checkpoint=str(folder),
-        step=policy.checkpoint.step,
-        source=source,
-        held_out=held_out,
-        rollout=rollout,
-    )
+        return Deployment(
+            checkpoint=str(folder),
+            step=policy.checkpoint.step,
+            source=source,
+            held_out=held_out,
+            sink=_sink_name(request, robot) if request.mode.moves else "",
+            rollout=rollout,
+        )
 
 
 class EvaluationRequest(Record):
@@ -270,14 +323,56 @@ def _is_bag(source: str) -> bool:
     return path.is_file() or not any(path.glob("episode_*.hdf5"))
 
 
-def _chunker(request: DeployRequest, policy: Runtime) -> Chunker:
-    chunk_size = policy.contract.chunk_size
-    action_dim = sum(len(array.names) for array in policy.contract.action)
-    if request.chunks == "open-loop":
-        execute = request.execute
-        if execute is None and request.mode is Mode.SHADOW:
-            execute = max(1, chunk_size - max(1, chunk_size // 4))
-        return ActionQueue(chunk_size, action_dim, execute=execute)
-    return TemporalEnsemble(
-        chunk_size, action_dim, m=request.ensemble_m, every=request.execute or 1
+def _watched(request: DeployRequest) -> bool:
+    """Whether a robot that another process can reach is moved in real time."""
+    return request.mode.moves and request.mode.real_time and request.sink is not None
+
+
+def _sink(request: DeployRequest, policy: Runtime, robot: RobotIO) -> Sink | None:
+    if not request.mode.moves:
+        return None
+    if request.sink is not None:
+        return open_sink(request.sink, policy.contract)
+    if isinstance(robot, Sink):
+        return robot
+    raise InputError(
+        f"mode {request.mode.value} moves the robot, and a recording cannot be moved",
+        hint="Name where commands go with --sink, or use replay or shadow.",
     )
+
+
+def _sink_name(request: DeployRequest, robot: RobotIO) -> str:
+    if request.sink is not None:
+        return request.sink
+    return "the robot itself" if isinstance(robot, Sink) else "none"
+
+
+def _recorder(request: DeployRequest, policy: Runtime, folder: Path) -> Recorder | None:
+    if request.record is None:
+        return None
+    if not request.mode.moves:
+        raise InputError(
+            f"mode {request.mode.value} moves nothing that could be recorded",
+            hint="Leave --record out, or use sim, step or live.",
+        )
+    config = policy.checkpoint.folder / "config.json"  # it holds the digests of all other files
+    source = SourceRecord(
+        kind="policy",
+        name=f"{folder.name} (step {policy.checkpoint.step})",
+        sha256=hashlib.sha256(config.read_bytes()).hexdigest(),
+        files=(str(folder.absolute()),),
+    )
+    return Recorder(
+        request.record,
+        policy.contract,
+        source,
+        task=request.task,
+        threaded=request.mode.real_time,
+    )
+
+
+def _dataset_if_there(trained_on: DatasetRef) -> DatasetReader | None:
+    try:
+        return dataset_of(trained_on)
+    except ActError:
+        return None

@@ -63,7 +63,7 @@ def _explain(what: str, hint: str) -> None:
         err.print(Text.assemble(("hint:  ", "dim"), hint), soft_wrap=True)
 
 
-def options(record: type[R], **values: Any) -> R:
+def options(record: type[R], /, **values: Any) -> R:
     """The options of a command as the record that its verb takes.
 
     Raises:

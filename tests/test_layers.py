@@ -14,7 +14,7 @@ LAYERS = [  # top first; a file may import from lower rows only, or from its own
     {"cli"},
     {"act_model.recipe", "act_model.launch", "act_model.bench", "act_model.serve"},
     {"act_model.sim.rollouts"},
-    {"act_model.train", "act_model.evaluate"},
+    {"act_model.train", "act_model.evaluate", "act_model.plan"},
     {"act_model.deploy"},
     {"act_model.policy_process"},
     {"act_model.runtime"},

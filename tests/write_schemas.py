@@ -37,6 +37,7 @@ from act_model.export import ExportReport
 from act_model.export.records import OnnxMetadata
 from act_model.families.diffusion import DiffusionConfig
 from act_model.launch import Deployment
+from act_model.plan import Plan
 from act_model.recipe import TrainReport
 from act_model.serve.records import ServeReport
 from act_model.sim.records import SimEvaluation, SimulationReport, TruthReport
@@ -48,6 +49,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "contract": Contract,
     "convert-report": ConvertReport,
     "deployment": Deployment,
+    "deployment-plan": Plan,
     "dataset-card": DatasetCard,
     "dataset-facts": DatasetFacts,
     "dataset-ref": DatasetRef,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from act_model.config import VectorContract
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Where commands go: a robot's controllers, a simulator, a file.
 

@@ -9,22 +9,8 @@ import torch
 
 from act_data.errors import ActError
 from act_model import recipe
-from act_model.deploy import Mode
-from act_model.launch import DeployRequest, _chunker
-from act_model.policy import Policy
 from act_model.recipe import TrainRequest
-from tests.model.memory_dataset import dataset_of, schema_of
-from tests.model.small_policy import K, save_checkpoint
-
-
-def test_open_loop_in_real_time_keeps_a_reserve_for_the_next_prediction(tmp_path: Path) -> None:
-    reader = dataset_of(9, schema=schema_of(cameras={}))
-    policy = Policy.load(save_checkpoint(tmp_path / "policy", reader), "cpu")
-    shadow = DeployRequest(mode=Mode.SHADOW)
-    assert _chunker(DeployRequest(), policy).every == K
-    assert 1 <= _chunker(shadow, policy).every < K
-    assert _chunker(shadow.model_copy(update={"execute": K}), policy).every == K
-    assert _chunker(shadow.model_copy(update={"chunks": "ensemble"}), policy).every == 1
+from tests.model.memory_dataset import dataset_of
 
 
 @pytest.mark.parametrize(
