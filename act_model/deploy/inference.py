@@ -21,6 +21,7 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from act_data.errors import InputError
 from act_data.records import StatsRecord
 from act_model.config import Contract
 from act_model.deploy.clock import Clock
@@ -80,11 +81,13 @@ class Chunk:
     Attributes:
         actions: (K, A), as the policy gave it.
         latency_ns: What reading the observation and predicting took, in real time.
+        error: The policy refused the observation: it is not what the contract says.
     """
 
     request: Request
     actions: NDArray[np.float32]
     latency_ns: int
+    error: InputError | None = None
 
 
 class Inference(Protocol):
@@ -213,9 +216,14 @@ class WorkerInference:
 
 def _predict(policy: Predictor, request: Request) -> Chunk:
     began_ns = perf_counter_ns()
+    actions_KA, error = np.zeros((0, 0), np.float32), None
     observation = request.seen.observation.arrays()
-    if request.prefix is not None:
-        actions_KA = cast(PrefixPredictor, policy).predict_after(observation, request.prefix)
-    else:
-        actions_KA = policy.predict(observation)
-    return Chunk(request=request, actions=actions_KA, latency_ns=perf_counter_ns() - began_ns)
+    try:
+        if request.prefix is not None:
+            actions_KA = cast(PrefixPredictor, policy).predict_after(observation, request.prefix)
+        else:
+            actions_KA = policy.predict(observation)
+    except InputError as refused:
+        error = refused
+    latency_ns = perf_counter_ns() - began_ns
+    return Chunk(request=request, actions=actions_KA, latency_ns=latency_ns, error=error)

@@ -87,6 +87,8 @@ class Loop:
         self._place = 0.0  # of this tick's deadline, in ticks of the policy
 
         self._seen: Seen | None = None
+        self._measured_A: NDArray[np.float32] | None = None
+        self._demonstrated_A: NDArray[np.float32] | None = None
         self._valid_ns: int | None = None  # when the newest valid observation was taken
         self._valid_in_a_row = 0
         self._stale = False
@@ -118,7 +120,7 @@ class Loop:
             if p.watchdog is not None:
                 p.watchdog.beat()
             try:
-                stop = self._step(deadline_ns)
+                stop = self.tick(deadline_ns)
             except EndOfFeed:
                 return Stop.END
             number += 1
@@ -137,8 +139,12 @@ class Loop:
                 return stop
         return Stop.TICKS
 
-    def _step(self, deadline_ns: int) -> Stop | None:
-        """One tick; a reason to stop after it."""
+    def tick(self, deadline_ns: int) -> Stop | None:
+        """One tick; a reason to stop after it.
+
+        Raises:
+            EndOfFeed: The robot has no further tick.
+        """
         fresh = self._see(deadline_ns)
         self._place = self._place_of(deadline_ns)
         self._take()
@@ -171,6 +177,8 @@ class Loop:
         self._p.measures.observations += 1
         if seen.observation.first or self._episode < 0:
             self._begin_episode(seen)
+        self._measured_A = self._vector(seen.observation.measured)
+        self._demonstrated_A = self._vector(seen.observation.demonstrated)
         if not seen.observation.valid:
             self._p.measures.invalid_observations += 1
             self._valid_in_a_row = 0
@@ -178,6 +186,12 @@ class Loop:
             self._valid_ns = seen.taken_ns
             self._valid_in_a_row += 1
         return True
+
+    def _vector(self, value: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+        """`value` if it is (A,) numbers, as a robot should have it."""
+        if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+            return None
+        return value if value.shape == self._span_A.shape else None
 
     def _begin_episode(self, seen: Seen) -> None:
         self._episode += 1
@@ -220,8 +234,16 @@ class Loop:
         if request is self._offered:
             self._offered = None
             elapsed = self._tick - self._offered_tick
-        if p.safety.admit(chunk.actions) is not None:
+        if chunk.error is not None:
+            if not p.mode.moves:
+                raise chunk.error
+            m.invalid_observations += 1
+            return
+        if p.safety.admit(chunk.actions) or len(chunk.actions) != p.contract.chunk_size:
             m.rejected_chunks += 1
+            return
+        if self._chunk_place is not None and request.place <= self._chunk_place:
+            m.late_chunks += 1  # one from a later observation was here first
             return
         late = math.ceil(self._place - request.place)
         m.discarded_actions += min(late, len(chunk.actions))
@@ -233,7 +255,10 @@ class Loop:
             m.splice_mismatches += 1
         if late >= len(chunk.actions):
             m.late_chunks += 1
-        p.chunker.add(request.place, chunk.actions, self._place)
+        with np.errstate(
+            all="ignore"
+        ):  # numbers so large that they overflow do not pass the filter
+            p.chunker.add(request.place, chunk.actions, self._place)
         m.chunks += 1
         self._chunk_place, self._chunk_ns = request.place, request.seen.taken_ns
         self._spliced = True
@@ -293,10 +318,11 @@ class Loop:
         """The action of this tick before the filter, and whether a person wants it."""
         seen = self._seen
         if seen is not None and seen.observation.taken_over:
-            return seen.observation.demonstrated, True
+            return self._demonstrated_A, True
         if self._p.mode is Mode.STEP and self._place >= self._until:
             return None, False
-        return self._p.chunker.next(self._place), False
+        with np.errstate(all="ignore"):
+            return self._p.chunker.next(self._place), False
 
     def _halted(self) -> Halt | None:
         if self._halt is None:
@@ -379,10 +405,10 @@ class Loop:
 
     def _begin(self, raw_A: NDArray[np.float32]) -> Halt | None:
         """The first command of an episode, if it is near enough to where the robot is."""
-        measured = None if self._seen is None else self._seen.observation.measured
+        measured = self._measured_A
         if measured is not None and self._p.mode.moves:
             away_A = np.where(self._positions_A, np.abs(raw_A - measured), 0.0)
-            share_A = np.nan_to_num(away_A / self._span_A)
+            share_A = np.nan_to_num(away_A / self._span_A)  # infinity stays very large
             worst = int(share_A.argmax())
             rules = self._p.rules
             if rules.first_command == "refuse" and share_A[worst] > rules.first_tolerance:
@@ -392,6 +418,16 @@ class Loop:
                     f"is at {measured[worst]:.3f}: {share_A[worst]:.0%} of its range away, "
                     f"{rules.first_tolerance:.0%} are allowed",
                 )
+            limits = self._p.safety.limits
+            out_A = np.maximum(limits.low - measured, measured - limits.high) / self._span_A
+            out_A = np.where(self._positions_A, np.nan_to_num(out_A), 0.0)
+            worst = int(out_A.argmax())
+            if out_A[worst] > rules.first_tolerance:  # no way leads in from there that is known
+                return Halt(
+                    Stop.FIRST_COMMAND,
+                    f"the robot is at {measured[worst]:.3f} with {self._name(worst)}, whose limits "
+                    f"are {limits.low[worst]:.3f} to {limits.high[worst]:.3f}",
+                )
             self._p.safety.start(measured)
         self.state = State.RUN
         return None
@@ -399,11 +435,8 @@ class Loop:
     def _lost(self, deadline_ns: int) -> bool:
         """Whether the robot has been away from its commands for too long."""
         rules = self._p.rules
-        seen = self._seen
-        if not rules.tracking_tolerance or self._sent_A is None or seen is None:
-            return False
-        measured = seen.observation.measured
-        if measured is None:
+        measured = self._measured_A
+        if not rules.tracking_tolerance or self._sent_A is None or measured is None:
             return False
         away_A = np.where(self._positions_A, np.abs(self._sent_A - measured), 0.0)
         if not (away_A > rules.tracking_tolerance * self._span_A).any():
@@ -415,8 +448,7 @@ class Loop:
 
     def _farthest(self) -> str:
         assert self._sent_A is not None
-        assert self._seen is not None
-        measured = self._seen.observation.measured
+        measured = self._measured_A
         assert measured is not None
         share_A = np.nan_to_num(np.abs(self._sent_A - measured) / self._span_A)
         worst = int(np.where(self._positions_A, share_A, 0).argmax())
@@ -462,7 +494,7 @@ class Loop:
                 m.seam.add(float(np.abs(action_A - self._sent_A).max()))
             self._sent_A = action_A
         self._spliced = self._spliced and raw_A is None
-        demonstrated = None if seen is None else seen.observation.demonstrated
+        demonstrated = self._demonstrated_A
         if fresh and not human and action_A is not None and demonstrated is not None:
             m.compare(action_A, demonstrated)
         if p.recorder is not None and fresh and sent and seen is not None and action_A is not None:
