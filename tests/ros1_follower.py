@@ -41,10 +41,14 @@ def main() -> None:
     rospy.Subscriber(
         "/cmd_vel", Twist, lambda m: robot.drive(m.linear.x, m.angular.z), tcp_nodelay=True
     )
-    threading.Thread(target=live, args=(robot,), daemon=True).start()
+    ended = threading.Event()
+    moving = threading.Thread(target=live, args=(robot, ended))
+    moving.start()
     reply({"node": node})
     for line in sys.stdin:
         reply(robot.told(json.loads(line)))
+    ended.set()
+    moving.join()
     rospy.signal_shutdown("stdin was closed")
 
 
@@ -53,14 +57,14 @@ def reply(answer: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def live(robot: Follower) -> None:
+def live(robot: Follower, ended: threading.Event) -> None:
     joints = {
         arm: rospy.Publisher(f"/puppet/joint_{arm}", JointState, queue_size=100) for arm in ARMS
     }
     cameras = [rospy.Publisher(topic, Image, queue_size=10) for topic in CAMERAS]
     odometry = rospy.Publisher("/odom", Odometry, queue_size=50)
     began, tick = time.monotonic(), 0
-    while not rospy.is_shutdown():
+    while not ended.is_set():
         tick += 1
         time.sleep(max(0.0, began + tick * TICK_S - time.monotonic()))
         robot.move(TICK_S)

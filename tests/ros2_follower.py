@@ -52,10 +52,14 @@ def main() -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     threading.Thread(target=executor.spin, daemon=True).start()
-    threading.Thread(target=live, args=(robot, node), daemon=True).start()
+    ended = threading.Event()
+    moving = threading.Thread(target=live, args=(robot, node, ended))
+    moving.start()
     reply({"node": name})
     for line in sys.stdin:
         reply(robot.told(json.loads(line)))
+    ended.set()
+    moving.join()
     executor.shutdown()
     rclpy.try_shutdown()
 
@@ -65,12 +69,12 @@ def reply(answer: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def live(robot: Follower, node: Any) -> None:
+def live(robot: Follower, node: Any, ended: threading.Event) -> None:
     joints = {arm: node.create_publisher(JointState, f"/puppet/joint_{arm}", 100) for arm in ARMS}
     cameras = [node.create_publisher(Image, topic, 10) for topic in CAMERAS]
     odometry = node.create_publisher(Odometry, "/odom", 50)
     began, tick = time.monotonic(), 0
-    while rclpy.ok():
+    while not ended.is_set():
         tick += 1
         time.sleep(max(0.0, began + tick * TICK_S - time.monotonic()))
         robot.move(TICK_S)

@@ -1,4 +1,4 @@
-"""Sinks by name: "null", "jsonl:FILE". A new kind of robot adds one line to `_KINDS`.
+"""Sinks by name: "null", "jsonl:FILE", "ros1[:MASTER_URI][#ROBOT]", "ros2[:DOMAIN][#ROBOT]".
 
 A sink is opened from text and not handed over as an object, because the watchdog opens the same
 one again in its own process.
@@ -117,4 +117,18 @@ def _jsonl(where: str, contract: Contract) -> Sink:
     return JsonSink(Path(where))
 
 
-_KINDS: Mapping[str, Callable[[str, Contract], Sink]] = {"null": _null, "jsonl": _jsonl}
+def _ros(kind: str) -> Callable[[str, Contract], Sink]:
+    def opened(where: str, contract: Contract) -> Sink:
+        from act_model.commands.topics import topic_sink  # imports message types, which take long
+
+        return topic_sink(kind, where, contract)
+
+    return opened
+
+
+_KINDS: Mapping[str, Callable[[str, Contract], Sink]] = {
+    "null": _null,
+    "jsonl": _jsonl,
+    "ros1": _ros("ros1"),
+    "ros2": _ros("ros2"),
+}

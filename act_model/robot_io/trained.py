@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from act_data.episodes import schema_of
 from act_data.observe import Observation
 from act_data.records import DatasetSchema, Feature
-from act_data.robot import with_joints
 from act_data.store.jpeg import codec_round_trip
 from act_data.types import RobotSpec, StreamSpec, Timestep, Value
+from act_model.commands.topics import learned_joints
 from act_model.config import CameraContract, Contract
 from act_model.robot_io.offer import as_in_training, cameras_of
 
@@ -37,11 +37,7 @@ def as_trained(robot: RobotSpec, policy: Contract) -> RobotSpec:
         streams=tuple(stream(spec) for spec in robot.streams),
     )
     # A preset may leave the joint order to the first recording: the policy knows which it was.
-    elements = (name for v in (*policy.state, *policy.action) for name in v.names)
-    joints: dict[str, tuple[str, ...]] = {}
-    for name, _, joint in (element.partition("/") for element in dict.fromkeys(elements)):
-        joints[name] = (*joints.get(name, ()), joint)
-    return with_joints(read, joints)
+    return learned_joints(read, (*policy.state, *policy.action))
 
 
 def schema_as_trained(view: Observation, first: Timestep, policy: Contract) -> DatasetSchema:
