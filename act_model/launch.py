@@ -14,6 +14,7 @@ from act_data.records import EpisodeInfo, Record, SourceRecord
 from act_data.registry import Registry
 from act_data.robot import load_robot
 from act_data.sources import find_recordings, open_recording
+from act_data.sources.live import open_backend
 from act_data.store import location, open_dataset
 from act_data.types import NS_PER_MS
 from act_model import runtime as runtimes
@@ -31,10 +32,19 @@ from act_model.deploy import (
 from act_model.deploy import deploy as run_on
 from act_model.evaluate import DEFAULT_STARTS, EvaluationReport
 from act_model.evaluate import evaluate as evaluate_on
-from act_model.plan import DeployRequest, Plan, chunker_of, limits_of, max_prefix_of, plan_of
+from act_model.plan import (
+    DeployRequest,
+    Plan,
+    chunker_of,
+    is_live,
+    limits_of,
+    max_prefix_of,
+    plan_of,
+    with_own_sink,
+)
 from act_model.policy import Policy, check_contract
 from act_model.policy_process import ProcessPolicy
-from act_model.robot_io import BagRobot, DatasetRobot, RobotIO
+from act_model.robot_io import BagRobot, DatasetRobot, LiveRobot, RobotIO
 from act_model.run_folder import BEST, LAST
 from act_model.runtime import Runtime
 from act_model.watchdog import Watchdog
@@ -62,7 +72,7 @@ def explain(request: DeployRequest) -> Plan:
     Raises:
         As `deploy`.
     """
-    folder = find_checkpoint(request.checkpoint)
+    folder, request = find_checkpoint(request.checkpoint), with_own_sink(request)
     policy = runtimes.load(folder, request.runtime, request.device)
     with _robot(request, policy) as (robot, source, held_out):
         check_contract(policy.contract, robot.contract)
@@ -90,7 +100,7 @@ def deploy(request: DeployRequest, *, say: Callable[[str], None] = lambda text: 
         StoreError: The checkpoint or the dataset is damaged.
         DataError: The recording is damaged, or the watchdog does not watch.
     """
-    folder = find_checkpoint(request.checkpoint)
+    folder, request = find_checkpoint(request.checkpoint), with_own_sink(request)
     operator = Operator(armed=request.armed or request.mode not in (Mode.LIVE, Mode.STEP))
     with ExitStack() as open_:
         policy: Runtime
@@ -252,9 +262,17 @@ def _robot(request: DeployRequest, policy: Runtime) -> Iterator[tuple[RobotIO, s
             unseen = None if sources is None else source.record(()).sha256 not in sources
             yield BagRobot(source, robot, policy.contract), request.source, unseen
         return
+    if request.source is not None and is_live(request.source):
+        robot = load_robot(request.robot or policy.contract.robot)
+        live = LiveRobot(open_backend(request.source), robot, policy.contract)
+        try:
+            yield live, request.source, True
+        finally:
+            live.close()
+        return
     if request.robot is not None:
         raise InputError(
-            f"--robot {request.robot!r} says how a bag is read, and the source is a dataset",
+            f"--robot {request.robot!r} says how topics are read, and the source is a dataset",
             hint="Leave it out, or name a bag with --source.",
         )
     trained_on = policy.checkpoint.dataset

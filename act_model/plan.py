@@ -33,9 +33,10 @@ class DeployRequest(Record):
 
     Attributes:
         checkpoint: A checkpoint, or the folder of a run; the newest registered one by default.
-        source: What plays the robot: "dataset#3" for an episode of a dataset (path or name), or
-            the path of a bag. By default a held-out episode of the checkpoint's dataset.
-        robot: Preset or YAML that names a bag's streams; the policy's own by default.
+        source: What plays the robot: "dataset#3" for an episode of a dataset (path or name), the
+            path of a bag, or live topics: "ros1", "ros2", "foxglove", as `open_backend` takes
+            them. By default a held-out episode of the checkpoint's dataset.
+        robot: Preset or YAML that names streams and commands; the policy's own by default.
         sink: Where commands go in a mode that moves the robot, as `open_sink` takes it; by default
             the robot itself, where it can be commanded.
         chunks: How overlapping predictions become one action per tick. "prefix" tells the policy
@@ -151,6 +152,23 @@ class Plan(Record):
     process: bool
     record: str | None
     log: str | None
+
+
+def is_live(source: str) -> bool:
+    """Whether `source` names live topics."""
+    kind, _, where = source.partition(":")
+    return kind in ("ros1", "ros2", "foxglove") or (kind == "replay" and bool(where))
+
+
+def with_own_sink(request: DeployRequest) -> DeployRequest:
+    """`request` with commands on the ROS that is listened to, where nothing else was said."""
+    source = request.source or ""
+    if request.sink is not None or not request.mode.moves or not source.startswith("ros"):
+        return request
+    if not is_live(source):
+        return request
+    robot = f"#{request.robot}" if request.robot else ""
+    return request.model_copy(update={"sink": source + robot})
 
 
 def plan_of(

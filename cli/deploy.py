@@ -22,10 +22,13 @@ def deploy(
     checkpoint: Checkpoint = None,
     source: Annotated[
         str | None,
-        typer.Option(help="DATASET#EPISODE or a bag [a held-out episode of its dataset]."),
+        typer.Option(
+            help="ros1[:MASTER], ros2[:DOMAIN], foxglove, DATASET#EPISODE or a bag [a held-out "
+            "episode of its dataset]."
+        ),
     ] = None,
     robot: Annotated[
-        str | None, typer.Option(help="Preset or YAML for a bag's streams [the policy's].")
+        str | None, typer.Option(help="Preset or YAML for streams and commands [the policy's].")
     ] = None,
     mode: Annotated[
         Literal["replay", "shadow", "sim", "step", "live"],
@@ -35,7 +38,8 @@ def deploy(
         ),
     ] = "replay",
     sink: Annotated[
-        str | None, typer.Option(help="Where commands go: null, jsonl:FILE [the robot itself].")
+        str | None,
+        typer.Option(help="Where commands go: ros1, ros2, null, jsonl:FILE [the robot itself]."),
     ] = None,
     chunks: Annotated[
         Literal["open-loop", "ensemble", "crossfade", "align", "prefix"],
