@@ -445,14 +445,40 @@ class EpisodeEntry(Record):
     split: Split
 
 
+class SplitRule(Record):
+    """How new episodes are divided: held out where the bucket of their content is below the share.
+
+    Attributes:
+        val_share: 0 to 1.
+        seed: Another one deals the buckets anew.
+    """
+
+    val_share: float = Field(0.1, ge=0, le=1, allow_inf_nan=False)
+    seed: int = 0
+
+
+class VersionOrigin(Record):
+    """A version of another dataset whose episodes were copied, byte for byte, to make one."""
+
+    name: str
+    path: str
+    uid: str
+    version: int
+    content_hash: str
+
+
 class VersionRecord(Record):
     """One immutable state of a dataset.
 
     Attributes:
         number: From 1.
         parent: The version before, None for the first.
-        content_hash: sha256 over schema, ordered episode hashes and splits; independent of where
-            the data came from, when, and how it is sharded.
+        content_hash: sha256 over schema, ordered episode hashes, splits, and the annotations if
+            there are any; independent of where the data came from, when, and how it is sharded.
+        annotations: What people said about episodes after they were ingested, by uid. Whole: each
+            takes the place of what the episode's own record says; there `success` may be None.
+        split_rule: For episodes to come; None is the default one.
+        made_from: Where its episodes were copied from, in the version that brought them.
     """
 
     number: int
@@ -461,6 +487,9 @@ class VersionRecord(Record):
     message: str = ""
     episodes: tuple[EpisodeEntry, ...]
     content_hash: str
+    annotations: Mapping[str, Annotation] = Field(default_factory=dict)
+    split_rule: SplitRule | None = None
+    made_from: tuple[VersionOrigin, ...] = ()
 
 
 class PartOf(Record):

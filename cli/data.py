@@ -4,7 +4,27 @@ from __future__ import annotations
 
 import typer
 
-from . import cache, convert, datasets, ingest, inspect, pull, push, record, recover, robots
+from . import (
+    annotate,
+    cache,
+    compact,
+    convert,
+    datasets,
+    delete_episodes,
+    diff,
+    filter_episodes,
+    gc,
+    ingest,
+    inspect,
+    merge,
+    pull,
+    push,
+    record,
+    recover,
+    restore,
+    robots,
+    split,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +44,15 @@ app.command("list")(datasets.list_datasets)
 app.command()(datasets.show)
 app.command()(datasets.verify)
 app.command()(datasets.rebuild)
+app.command()(diff.diff)
+app.command()(delete_episodes.delete_episodes)
+app.command()(restore.restore)
+app.command("filter")(filter_episodes.filter_episodes)
+app.command()(annotate.annotate)
+app.command()(split.split)
+app.command()(merge.merge)
+app.command()(compact.compact)
+app.command()(gc.gc)
 app.command()(push.push)
 app.command()(pull.pull)
 app.command()(pull.clone)

@@ -26,6 +26,19 @@ Typestore = Annotated[
     typer.Option(help="ROS version of a bag without definitions: ros2_foxy, ros2_humble, ..."),
 ]
 
+# --- of curation ---
+
+Where = Annotated[
+    str | None,
+    typer.Option(help="A condition, e.g. \"success and length > 100 and task = 'pour'\"."),
+]
+Selection = Annotated[
+    list[str] | None,
+    typer.Argument(help="Episodes: numbers (3), ranges (0-9), uids or how one begins."),
+]
+Message = Annotated[str, typer.Option("--message", "-m", help="Why; kept with the version.")]
+NewDataset = Annotated[Path, typer.Option("--out", "-o", help="The new dataset: *.zarr.")]
+
 # --- of a robot that is here ---
 
 BACKENDS = "ros1[:MASTER_URI], ros2[:DOMAIN], foxglove[:ws://HOST:PORT], replay:BAG"

@@ -13,6 +13,13 @@ from pydantic import BaseModel
 from act_data.check import Verification
 from act_data.convert import ConvertReport
 from act_data.convert.lerobot.layout import ActNotes
+from act_data.curate.records import (
+    CopyReport,
+    CurationReport,
+    Difference,
+    GarbageReport,
+    Lineage,
+)
 from act_data.ingest import IngestReport
 from act_data.inspect import Inspection
 from act_data.record import LiveIngestReport, RecordReport
@@ -50,6 +57,11 @@ MODELS: dict[str, type[BaseModel]] = {
     "convert-report": ConvertReport,
     "deployment": Deployment,
     "deployment-plan": Plan,
+    "copy-report": CopyReport,
+    "curation-report": CurationReport,
+    "difference": Difference,
+    "garbage-report": GarbageReport,
+    "lineage": Lineage,
     "dataset-card": DatasetCard,
     "dataset-facts": DatasetFacts,
     "dataset-ref": DatasetRef,

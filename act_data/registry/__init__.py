@@ -21,6 +21,7 @@ from act_data.registry.records import (
     DatasetLog,
     DatasetTags,
     LoggedVersion,
+    RegisteredCheckpoint,
     RegisteredDataset,
     RegisteredVersion,
     SearchResult,
@@ -34,6 +35,7 @@ from act_data.store import location, open_dataset
 __all__ = [
     "DatasetLog",
     "DatasetTags",
+    "RegisteredCheckpoint",
     "RegisteredDataset",
     "RegisteredVersion",
     "Registry",
@@ -243,6 +245,14 @@ class Registry:
         with transaction(self.place, write=True) as db:
             db.execute(sa.delete(checkpoint).where(checkpoint.c.folder == row["folder"]))
             db.execute(sa.insert(checkpoint).values(row))
+
+    def checkpoints(self) -> list[RegisteredCheckpoint]:
+        """All registered checkpoints, the newest last, whether or not their folder is there."""
+        asked = sa.select(checkpoint).order_by(checkpoint.c.id)
+        with transaction(self.place) as db:
+            rows = db.execute(asked).mappings().all()
+        fields = RegisteredCheckpoint.model_fields
+        return [RegisteredCheckpoint(**{name: row[name] for name in fields}) for row in rows]
 
     def newest_checkpoint(self) -> Path | None:
         """The folder registered last that still exists; None when there is none."""

@@ -33,6 +33,17 @@ class RegisteredDataset(Record):
     versions: tuple[RegisteredVersion, ...]
 
 
+class RegisteredCheckpoint(Record):
+    """One checkpoint, and the version that it was trained on."""
+
+    folder: str
+    dataset_uid: str
+    version: int
+    content_hash: str
+    step: int
+    created: str
+
+
 class LoggedVersion(Record):
     """One version in the log of its dataset.
 

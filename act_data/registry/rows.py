@@ -39,7 +39,7 @@ def register(db: sa.Connection, reader: DatasetReader, name: str | None) -> str:
         compare(reader, row["name"], known[current]["content_hash"])
     if row is None:
         chosen = _checked(db, name) if name is not None else _free_name(db, reader.path.stem)
-        first = reader if current == 1 else open_dataset(reader.path, 1)
+        first = reader if current == 1 else open_dataset(reader.path, 1, dropped=True)
         values = {
             "name": chosen,
             "uid": reader.uid,
@@ -61,7 +61,7 @@ def register(db: sa.Connection, reader: DatasetReader, name: str | None) -> str:
     if missing:
         index = EpisodeIndex(db, key)
         for number in missing:
-            of = reader if number == current else open_dataset(reader.path, number)
+            of = reader if number == current else open_dataset(reader.path, number, dropped=True)
             _add_version(db, key, of, index)
     return str(chosen)
 

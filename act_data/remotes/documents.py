@@ -335,7 +335,8 @@ def _version(
             raise StoreError(f"{where}: an episode of {entry.length} rows from row {entry.start}")
         if ends > root.next_shard:
             raise StoreError(f"{where}: episode {entry.uid!r} lies behind the end of the arrays")
-    if content_hash(root.dataset_schema, record.episodes) != record.content_hash:
+    found = content_hash(root.dataset_schema, record.episodes, record.annotations)
+    if found != record.content_hash:
         raise StoreError(f"{where}: version {number} does not have the content hash that it names")
     if len({e.uid for e in record.episodes}) != len(record.episodes):
         raise StoreError(f"{where}: version {number} names an episode twice")

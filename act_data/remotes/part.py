@@ -23,8 +23,8 @@ from act_data.records import (
 )
 from act_data.remotes.documents import RemoteVersion, files_of
 from act_data.store import layout
-from act_data.store.episodes_of_version import now
-from act_data.store.hashing import EpisodeHash, canonical_json, content_hash
+from act_data.store.episodes_of_version import now, version_record
+from act_data.store.hashing import EpisodeHash, canonical_json
 from act_data.store.zarr_episode_check import encoded
 from act_data.store.zarr_records import Head, RootRecord, dump
 
@@ -106,13 +106,13 @@ def part_documents(
     }
     entries = tuple(e.model_copy(update={"hash": made[e.uid].hash}) for e in selection.entries)
     reference = version.reference
-    told = VersionRecord(
-        number=1,
-        parent=None,
+    told = version_record(
+        selection.schema,
+        1,
+        entries,
         created=now(),
         message=f"a part of {reference.dataset}@v{reference.version}",
-        episodes=entries,
-        content_hash=content_hash(selection.schema, entries),
+        annotations=version.record.annotations,
     )
     facts = facts_at(version).model_copy(
         update={

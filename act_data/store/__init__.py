@@ -47,10 +47,13 @@ def open_writer(
     return Hdf5Writer(path, schema)
 
 
-def open_dataset(path: Path, version: int | None = None) -> DatasetReader:
+def open_dataset(path: Path, version: int | None = None, *, dropped: bool = False) -> DatasetReader:
     """A reader pinned to `version` of the dataset at `path`, to the newest one by default.
 
     An act-zarr dataset may also lie behind a URL (`location("s3://bucket/ds.zarr")`).
+
+    Args:
+        dropped: Also a version that was dropped: what it was is known, its episodes may be gone.
 
     Raises:
         NotFoundError: Nothing lies at `path`, or the dataset has no such version.
@@ -64,7 +67,7 @@ def open_dataset(path: Path, version: int | None = None) -> DatasetReader:
     if isinstance(path, Url) or path.suffix == ".zarr" or (path / "zarr.json").exists():
         from act_data.store.zarr_reader import ZarrReader
 
-        return ZarrReader(path, version)
+        return ZarrReader(path, version, dropped=dropped)
     if path.suffix in (".bag", ".db3", ".mcap"):
         raise StoreError(
             f"{str(path)!r} is a recording, not a dataset",

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from act_data.errors import ConflictError, InputError, NotFoundError
 from act_data.records import (
+    Annotation,
     DatasetSchema,
     EpisodeEntry,
     EpisodeRecord,
     Feature,
     Split,
+    SplitRule,
     StatsRecord,
+    VersionOrigin,
     VersionRecord,
 )
 from act_data.store.hashing import content_hash
@@ -165,15 +168,23 @@ def version_record(
     *,
     created: str,
     message: str,
+    annotations: Mapping[str, Annotation] | None = None,
+    split_rule: SplitRule | None = None,
+    made_from: Sequence[VersionOrigin] = (),
 ) -> VersionRecord:
     """Version `number` with these `episodes`; the one before it is its parent."""
+    uids = {entry.uid for entry in episodes}
+    annotations = {uid: a for uid, a in sorted((annotations or {}).items()) if uid in uids}
     return VersionRecord(
         number=number,
         parent=number - 1 or None,
         created=created,
         message=message,
         episodes=tuple(episodes),
-        content_hash=content_hash(schema, episodes),
+        content_hash=content_hash(schema, episodes, annotations),
+        annotations=annotations,
+        split_rule=split_rule,
+        made_from=tuple(made_from),
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from act_data.records import DatasetSchema, EpisodeEntry, Feature
+from act_data.records import Annotation, DatasetSchema, EpisodeEntry, Feature
 
 
 class EpisodeHash:
@@ -41,13 +41,22 @@ class EpisodeHash:
         return whole.hexdigest()
 
 
-def content_hash(schema: DatasetSchema, episodes: Iterable[EpisodeEntry]) -> str:
-    """sha256 over schema, ordered episode hashes and splits: what a training run depends on."""
-    content = {
+def content_hash(
+    schema: DatasetSchema,
+    episodes: Iterable[EpisodeEntry],
+    annotations: Mapping[str, Annotation] | None = None,
+) -> str:
+    """sha256 over all that a version says: schema, ordered episode hashes, splits, annotations."""
+    episodes = tuple(episodes)
+    content: dict[str, Any] = {
         # Without defaults, so that a field which is added later leaves old hashes as they are.
         "schema": schema.model_dump(mode="json", exclude_defaults=True),
         "episodes": [[entry.hash, entry.split] for entry in episodes],
     }
+    if annotations:
+        # By place, not by uid: the same episode has another uid when it came another way.
+        said = (annotations.get(entry.uid) for entry in episodes)
+        content["annotations"] = [None if a is None else a.model_dump(mode="json") for a in said]
     return hashlib.sha256(canonical_json(content)).hexdigest()
 
 

@@ -115,6 +115,13 @@ class ZarrFolder:
         with contextlib.suppress(StoreError):
             self.describe_version(version)
 
+    def drop(self, versions: Iterable[int]) -> None:
+        """Let nobody open these versions any more; what they were stays written."""
+        dropped = tuple(sorted({*self.record.dropped, *versions}))
+        record = self.record.model_copy(update={"dropped": dropped})
+        self._write("zarr.json", layout.group(act=dump(record)))
+        self.record = record
+
     def take_over(
         self, documents: Mapping[str, bytes], version: VersionRecord, record: RootRecord
     ) -> None:

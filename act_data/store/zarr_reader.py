@@ -58,9 +58,18 @@ class ZarrReader:
     Args:
         check: Whether the checksum of every frame is compared when it is read (0.03 ms for a
             480x640 JPEG).
+        dropped: Open a version that was dropped, too: what it was is known, its episodes may be
+            gone.
     """
 
-    def __init__(self, path: Path, version: int | None = None, *, check: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        version: int | None = None,
+        *,
+        check: bool = True,
+        dropped: bool = False,
+    ) -> None:
         self._path = location(path)
         self._root = real_root(self._path)
         self._check = check
@@ -73,6 +82,11 @@ class ZarrReader:
                 if newest
                 else f"{str(path)!r} holds no version yet: nothing was committed",
                 hint=f"It has 1 to {newest}." if newest else "Finish the ingest first.",
+            )
+        if number in record.dropped and not dropped:
+            raise NotFoundError(
+                f"version {number} of {str(path)!r} was dropped: its episodes may be gone",
+                hint=f"It has {', '.join(map(str, record.kept))}.",
             )
         self._uid = record.dataset_uid
         self._schema = record.dataset_schema
@@ -111,9 +125,18 @@ class ZarrReader:
         return self._version.episodes
 
     def episode(self, uid: str) -> EpisodeRecord:
-        """The whole record of one episode; NotFoundError when the version has none such."""
+        """The whole record of one episode, with what the version says about it instead.
+
+        Raises:
+            NotFoundError: The version has no such episode.
+        """
         episode_asked(self._path, self._version, self._places, uid)
-        return read_episode(self._root, uid, self._shard_frames)
+        record = read_episode(self._root, uid, self._shard_frames)
+        said = self._version.annotations.get(uid)
+        if said is None:
+            return record
+        info = record.info.model_copy(update=said.model_dump())
+        return record.model_copy(update={"info": info})
 
     @cached_property
     def _places(self) -> dict[str, int]:

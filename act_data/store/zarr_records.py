@@ -42,6 +42,7 @@ class RootRecord(Record):
     Attributes:
         shard_frames: Steps per shard, for every array.
         next_shard: Shards before this one belong to finished episodes.
+        dropped: Versions whose episodes may be gone; their records stay.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
@@ -55,11 +56,17 @@ class RootRecord(Record):
     shard_frames: int = Field(ge=1, le=MAX_SHARD_FRAMES)
     next_shard: int = Field(ge=0)
     head: Head
+    dropped: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:
         """Rows of the concatenated arrays."""
         return self.next_shard * self.shard_frames
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The versions that can be read."""
+        return tuple(n for n in range(1, self.head.version + 1) if n not in set(self.dropped))
 
 
 def dump(record: Record) -> Any:
@@ -172,6 +179,13 @@ def foreign_array(root: str, spec: Feature, shard_frames: int) -> layout.Documen
     if not isinstance(shape, list) or shape[1:] != wanted["shape"][1:]:
         raise StoreError(f"{where} is damaged: its shape is {shape!r}")
     return None if document.get("codecs") == wanted["codecs"] else document
+
+
+def read_versions(root: str) -> list[VersionRecord]:
+    """All versions from the first to the newest, dropped ones too: what they were stays known."""
+    record = read_root(root)
+    numbers = range(1, record.head.version + 1)
+    return [read_version(root, number, record.shard_frames) for number in numbers]
 
 
 def episode_uids(root: str) -> list[str]:

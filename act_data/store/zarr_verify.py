@@ -54,7 +54,9 @@ class _Check:
             yield from episodes.check(number, entry)
         for found in (self._arrays(), self._meta(), self._foreign()):
             yield from self._told(found)
-        if content_hash(self._schema, self._version.episodes) != self._version.content_hash:
+        version = self._version
+        computed = content_hash(self._schema, version.episodes, version.annotations)
+        if computed != version.content_hash:
             yield Problem(
                 what=f"version {self._version.number} does not have the content hash "
                 f"{self._version.content_hash!r}"

@@ -19,11 +19,14 @@ from typing import Self
 
 from act_data.errors import ConflictError, InputError, NotFoundError, StoreError
 from act_data.records import (
+    Annotation,
     DatasetSchema,
     EpisodeInfo,
     EpisodeRecord,
     Feature,
     Split,
+    SplitRule,
+    VersionOrigin,
     VersionRecord,
 )
 from act_data.store import layout
@@ -39,8 +42,10 @@ from act_data.store.files import writing
 from act_data.store.lock import WriterLock
 from act_data.store.splits import assign
 from act_data.store.zarr_bench import ZarrBench
+from act_data.store.zarr_copy import copied
 from act_data.store.zarr_episode import SYNC, Shards, ZarrEpisode
 from act_data.store.zarr_folder import ZarrFolder
+from act_data.store.zarr_reader import ZarrReader
 from act_data.store.zarr_records import (
     MAX_SHARD_FRAMES,
     Head,
@@ -138,6 +143,21 @@ class ZarrWriter:
             shard_frames=self._folder.record.shard_frames,
         )
 
+    def copy(self, source: ZarrReader, uid: str) -> EpisodeRecord:
+        """Take in an episode of another dataset as it is: same uid, same hash, same bytes.
+
+        Raises:
+            ConflictError: There is one with this uid.
+            StoreError: It is damaged there, or the disk is full or failing.
+        """
+        self._refuse_closed()
+        refuse_new_episode(self._path, uid, self._durable, "")
+        frames, scratch = self._folder.record.shard_frames, self._folder.make_scratch()
+        with copied(source, uid, frames, scratch) as (record, arrays):
+            return self._keep(
+                uid, record.length, record.hash, arrays, record.info, created=record.created
+            )
+
     def adopt(self, uid: str) -> EpisodeRecord:
         """Take in an episode that is ready on the bench; see `DatasetWriter`.
 
@@ -154,9 +174,21 @@ class ZarrWriter:
         return record
 
     def commit(
-        self, uids: Sequence[str], *, message: str = "", splits: Mapping[str, Split] | None = None
+        self,
+        uids: Sequence[str],
+        *,
+        message: str = "",
+        splits: Mapping[str, Split] | None = None,
+        annotations: Mapping[str, Annotation] | None = None,
+        split_rule: SplitRule | None = None,
+        made_from: Sequence[VersionOrigin] = (),
     ) -> VersionRecord:
         """Make a new version; see `DatasetWriter`.
+
+        Args:
+            annotations: What the new version says about episodes, beside what the last one says.
+            split_rule: For episodes to come; without one, that of the last version.
+            made_from: Where the new episodes were copied from.
 
         Raises:
             NotFoundError: One of `uids` is not a finished episode.
@@ -174,11 +206,20 @@ class ZarrWriter:
         for record in records:
             self._check_files(record)
         given = [(splits or {}).get(uid) for uid in new]
-        assigned = assign(parent, [r.hash for r in records], given)
+        before = self._version
+        rule = split_rule or (before.split_rule if before else None)
+        assigned = assign(parent, [r.hash for r in records], given, rule)
         entries = [entry_of(r, r.start, split) for r, split in zip(records, assigned, strict=True)]
         number = self._folder.record.head.version + 1
         version = version_record(
-            self._schema, number, [*parent, *entries], created=now(), message=message
+            self._schema,
+            number,
+            [*parent, *entries],
+            created=now(),
+            message=message,
+            annotations={**(before.annotations if before else {}), **(annotations or {})},
+            split_rule=rule,
+            made_from=made_from,
         )
         update = {"next_shard": self._next_shard(), "head": Head(version=number)}
         self._folder.publish(version, self._folder.record.model_copy(update=update))
@@ -271,6 +312,8 @@ class ZarrWriter:
         digest: str,
         arrays: Sequence[tuple[Feature, Shards]],
         info: EpisodeInfo,
+        *,
+        created: str = "",
     ) -> EpisodeRecord:
         """Move the shards of an episode to their places and write its record: now it is durable."""
         if not self._exists:
@@ -285,7 +328,7 @@ class ZarrWriter:
                 hash=digest,
                 files=files,
                 info=info,
-                created=now(),
+                created=created or now(),
             )
             self._folder.write_episode(record)
         self._durable[uid] = record

@@ -13,7 +13,7 @@ from act_data.records import EpisodeEntry, Feature
 from act_data.store import open_dataset, open_writer
 from act_data.store.differences import differences
 from act_data.store.hashing import EpisodeHash, canonical_json, content_hash
-from act_data.store.splits import VAL_SHARE, assign, bucket
+from act_data.store.splits import DEFAULT_RULE, assign, bucket
 from act_data.types import Role
 from tests.data.store.contract import make_schema, make_steps, record
 
@@ -104,13 +104,13 @@ def test_an_episode_alone_does_not_decide_for_another(first: str, second: str) -
     parent = entries(["x", "y"], ["train", "val"])
     together = assign(parent, [first, second])
     assert together == [*assign(parent, [first]), *assign(parent, [second])]
-    assert together[0] == ("val" if bucket(first) < VAL_SHARE else "train")
+    assert together[0] == ("val" if bucket(first) < DEFAULT_RULE.val_share else "train")
 
 
 def test_a_tenth_of_many_episodes_is_held_out() -> None:
     shares = [bucket(f"{n:064x}") for n in range(4000)]
     assert 0 <= min(shares) <= max(shares) < 1
-    assert 0.08 < np.mean(np.array(shares) < VAL_SHARE) < 0.12
+    assert 0.08 < np.mean(np.array(shares) < DEFAULT_RULE.val_share) < 0.12
 
 
 def test_differences_are_named_by_their_entry() -> None:
