@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-pixels demo-bags test newest lint types bench fuzz schemas docs system clean
+.PHONY: help demo test newest lint types bench fuzz schemas docs system clean
 
 help: ## Show what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(BIN)/.run: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
@@ -21,17 +21,7 @@ $(BIN)/.dev: $(BIN)/.run
 	@$(BIN)/uv pip install -q --python $(BIN)/python -e '.[dev]' || $(BIN)/python -m pip install -q -e '.[dev]'
 	@touch $@
 
-$(BIN)/.sim: $(BIN)/.run
-	@$(BIN)/uv pip install -q --python $(BIN)/python -e '.[sim]' || $(BIN)/python -m pip install -q -e '.[sim]'
-	@touch $@
-
-demo: $(BIN)/.sim ## Learn a simulated task from demonstrations and measure success, in minutes
-	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo_sim.sh
-
-demo-pixels: $(BIN)/.sim ## The same from camera pictures; takes longer, and needs EGL or OSMesa
-	@PATH="$(CURDIR)/$(BIN):$$PATH" DEMO_PIXELS=1 bash examples/demo_sim.sh
-
-demo-bags: $(BIN)/.run ## Bags of a recorder to a trained, replayed policy
+demo: $(BIN)/.run ## Recorded bags to a trained, replayed policy in a few minutes
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
 test: $(BIN)/.dev ## Run the whole test suite

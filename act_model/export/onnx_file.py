@@ -68,6 +68,11 @@ def export_onnx(policy: Policy, file: Path, *, check: bool = False) -> ExportRep
             f"{type(policy.network).__name__} cannot be exported to ONNX",
             hint="ACT policies can; run this one with --runtime torch.",
         )
+    if policy.network.prior is not None and policy.network.config.vq_prior == "sample":
+        raise InputError(
+            "a policy that draws its codes predicts something else each time",
+            hint="Run it with --runtime torch.",
+        )
     metadata = OnnxMetadata(
         contract=policy.contract,
         contract_digest=policy.contract.digest(),

@@ -60,6 +60,7 @@ class PolicyClient:
     Attributes:
         contract: What the policy needs and delivers, as the server said it; {} before `connect`.
         step: Training step of the policy.
+        infer_ms: What the last prediction itself took on the server.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class PolicyClient:
         """
         self.contract: dict[str, Any] = {}
         self.step = -1
+        self.infer_ms = 0.0
         self._url = url
         self._token = token
         self._ca_file = ca_file
@@ -147,6 +149,7 @@ class PolicyClient:
             self._drop()
             raise UnreachableError(f"lost {self._url}: {e!r}") from e
         if said["type"] == "actions":
+            self.infer_ms = said["infer_ms"]
             return _array_of(said["actions"])
         if said["reason"] in ("expired", "superseded", "busy"):
             raise MissedError(said["message"])
@@ -318,7 +321,7 @@ def _map_of(array: np.ndarray) -> dict[str, Any]:
     dtype = _DTYPES.get(array.dtype.name)
     if dtype is None:
         raise RefusedError("observation", f"there is no dtype {array.dtype} here")
-    data = np.ascontiguousarray(array, dtype).tobytes()
+    data = np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).data  # not a copy
     return {"dtype": array.dtype.name, "shape": list(array.shape), "data": data}
 
 
