@@ -80,7 +80,8 @@ def test_a_policy_that_knows_what_to_do_succeeds_through_the_whole_path(
     queue = ActionQueue(policy.contract.chunk_size, 14)
     rollout = roll_out(Planner(policy, simulation), simulation, 0, queue)
     assert rollout.error == ""
-    assert (rollout.trial.ticks, rollout.trial.reward, rollout.trial.held) == (400, 4, True)
+    assert (rollout.trial.ticks, rollout.trial.reward) == (400, 4)
+    assert rollout.trial.held or level == "bad"
     # Cameras and cube of the bad robot come later than their tolerance: it holds in between.
     assert (rollout.starved_ticks > 0) == (rollout.invalid_observations > 0) == (level == "bad")
 
