@@ -92,6 +92,7 @@ class Loop:
         self._valid_ns: int | None = None  # when the newest valid observation was taken
         self._valid_in_a_row = 0
         self._stale = False
+        self._returning = False  # seen again, and not trusted yet
 
         self._offered: Request | None = None  # without an answer
         self._offered_tick = 0
@@ -370,7 +371,7 @@ class Loop:
         elif self.state is State.DEGRADED:
             if trouble is None:
                 self.state = State.RUN
-            elif moves and deadline_ns - self._since_ns >= self._hold_ns:
+            elif moves and deadline_ns - self._since_ns >= self._hold_ns * (1 + self._returning):
                 return trouble
         return None
 
@@ -385,6 +386,7 @@ class Loop:
             self._stale, self._valid_in_a_row = True, 0
         elif self._stale and self._valid_in_a_row >= self._p.rules.fresh:
             self._stale = False
+        self._returning = self._stale and age_ns <= self._max_age_ns
         if self._stale:
             return Halt(
                 Stop.STALE,

@@ -77,7 +77,8 @@ class RolloutReport(Record):
         seam_jump_*: Largest change of an element at the tick that takes a new chunk, in its unit.
         safety: Interventions by name; `hits` the same by joint.
         compared_ticks: Ticks with a command and a known demonstration: what `joints` is over.
-        policy_hangs: The policy did not end when it was told to, and was left behind.
+        policy_hangs: The policy did not end when it was told to: its process was killed, or its
+            thread left behind.
         scheduling: What the system granted: "fifo, memory locked", "normal".
         log_dropped: Lines that the action log could not take in time; `record_dropped` steps that
             the recorder could not.

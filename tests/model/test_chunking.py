@@ -218,3 +218,43 @@ def test_an_interval_outside_the_chunk_is_refused_with_the_choices(bad: int) -> 
 def test_a_weight_that_is_not_finite_is_refused() -> None:
     with pytest.raises(InputError, match="m is nan"):
         TemporalEnsemble(4, 1, m=float("nan"))
+
+
+@pytest.mark.parametrize("seam", ["crossfade", "align"])
+def test_a_seam_begins_at_the_old_chunk_and_ends_at_the_new_one(seam: str) -> None:
+    queue = ActionQueue(20, 1, seam=seam, fade=8)  # type: ignore[arg-type]
+    queue.add(0, np.zeros((20, 1), np.float32))
+    queue.add(4, np.ones((20, 1), np.float32), now=6)
+    out = [float(action[0]) for t in range(6, 20) if (action := queue.next(t)) is not None]
+    assert out[0] == 0
+    assert out == sorted(out)
+    assert out[8:] == [1.0] * 6
+    assert max(np.diff(out)) < 0.25  # of a jump of 1: minimum jerk over 8 ticks
+
+
+def test_between_ticks_actions_are_interpolated_in_time() -> None:
+    ramp = np.arange(4, dtype=np.float32)[:, None]
+    queue, ensemble = ActionQueue(4, 1), TemporalEnsemble(4, 1)
+    for chunker in (queue, ensemble):
+        chunker.add(0, ramp)
+        at = [chunker.next(place) for place in (0.0, 0.25, 2.5, 3.0, 3.5)]
+        assert [float(a[0]) for a in at if a is not None] == [0.0, 0.25, 2.5, 3.0, 3.0]
+        assert chunker.next(4.0) is None
+    ensemble.reset()
+    ensemble.add(0.4, ramp)  # an observation between two ticks: action 0 is of place 0.4
+    assert ensemble.next(0.5) is None
+    first = ensemble.next(1.0)
+    assert first is not None
+    assert first[0] == pytest.approx(0.6)
+
+
+def test_a_prediction_is_wanted_early_enough_for_its_duration() -> None:
+    queue = ActionQueue(10, 1)
+    queue.add(0, np.zeros((10, 1), np.float32))
+    assert [queue.wants(t, 3.0) for t in (6, 7)] == [False, True]
+    assert [queue.wants(t) for t in (9, 10)] == [False, True]
+
+
+def test_a_fade_takes_at_least_a_tick() -> None:
+    with pytest.raises(InputError, match="fade is 0"):
+        ActionQueue(4, 1, seam="align", fade=0)
