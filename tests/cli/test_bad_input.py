@@ -668,7 +668,7 @@ def test_a_source_that_is_not_there_is_named(copy: Path) -> None:
     refused(deploy("run", "--source", "gone"), "no dataset is called 'gone'")
     refused(deploy("run", "--source", "small.yaml"), "small.yaml is not a recording")
     refused(deploy("run", "--source", "a.bag"), "no robot preset 'small'", "path of a YAML file")
-    refused(deploy("run", "--robot", "aloha"), "'aloha' says how a bag is read", code=2)
+    refused(deploy("run", "--robot", "aloha"), "'aloha' says how topics are read", code=2)
     refused(deploy("run", "--execute", "99"), "execute is 99, a chunk has 5", code=2)
     refused(deploy("run", "--log", "a.bag/log"), "a.bag/log: cannot write the action log")
     ended = deploy("run", "--max-ticks", "0")
