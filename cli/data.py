@@ -16,6 +16,7 @@ from . import (
     gc,
     ingest,
     inspect,
+    lineage,
     merge,
     pull,
     push,
@@ -45,6 +46,7 @@ app.command()(datasets.show)
 app.command()(datasets.verify)
 app.command()(datasets.rebuild)
 app.command()(diff.diff)
+app.command()(lineage.lineage)
 app.command()(delete_episodes.delete_episodes)
 app.command()(restore.restore)
 app.command("filter")(filter_episodes.filter_episodes)

@@ -178,7 +178,7 @@ class GarbageReport(Record):
 
 # --- where things came from ---------------------------------------------------------------------
 
-NodeKind = Literal["recording", "episode", "version", "stats", "checkpoint"]
+NodeKind = Literal["recording", "episode", "version", "stats", "checkpoint", "rollout"]
 
 
 class LineageNode(Record):
