@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test newest lint types bench fuzz schemas docs system clean
+.PHONY: help demo demo-pixels demo-bags test newest lint types bench fuzz schemas docs system clean
 
 help: ## Show what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/.run: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
@@ -21,7 +21,17 @@ $(BIN)/.dev: $(BIN)/.run
 	@$(BIN)/uv pip install -q --python $(BIN)/python -e '.[dev]' || $(BIN)/python -m pip install -q -e '.[dev]'
 	@touch $@
 
-demo: $(BIN)/.run ## Recorded bags to a trained, replayed policy in a few minutes
+$(BIN)/.sim: $(BIN)/.run
+	@$(BIN)/uv pip install -q --python $(BIN)/python -e '.[sim]' || $(BIN)/python -m pip install -q -e '.[sim]'
+	@touch $@
+
+demo: $(BIN)/.sim ## Learn a simulated task from demonstrations and measure success, in minutes
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo_sim.sh
+
+demo-pixels: $(BIN)/.sim ## The same from camera pictures; takes longer, and needs EGL or OSMesa
+	@PATH="$(CURDIR)/$(BIN):$$PATH" DEMO_PIXELS=1 bash examples/demo_sim.sh
+
+demo-bags: $(BIN)/.run ## Bags of a recorder to a trained, replayed policy
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
 test: $(BIN)/.dev ## Run the whole test suite

@@ -22,6 +22,7 @@ from act_model.sim.world import Kinematics, World
 _LEFT, _RIGHT = 0, 1
 _PITCH = np.deg2rad(60)  # how steeply a tool comes from above
 _OPEN, _CLOSED = 1.0, 0.0
+_BASE_X, _BASE_Y = 0.469, 0.5  # of the arms: the left one at -x
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +70,9 @@ class Expert:
                 number += 1
             a, b = waypoints[number], waypoints[min(number + 1, len(waypoints) - 1)]
             share = _soft((tick - a.tick) / max(1, b.tick - a.tick))
-            axes = _axes(
-                arm, a.pitch + share * (b.pitch - a.pitch), a.roll + share * (b.roll - a.roll)
-            )
             position = a.position + share * (b.position - a.position)
+            pitch, roll = a.pitch + share * (b.pitch - a.pitch), a.roll + share * (b.roll - a.roll)
+            axes = _axes(arm, position, pitch, roll)
             joints = self._kinematics.joints(arm, position, axes @ rest_axes, joints)
             path[tick, :6] = joints
             path[tick, 6] = a.gripper + share * (b.gripper - a.gripper)
@@ -91,24 +91,24 @@ def _transfer(
         Waypoint(tick=0, position=rest[_RIGHT], pitch=0.0, gripper=_CLOSED),
         Waypoint(tick=80, position=cube + up, pitch=_PITCH),
         Waypoint(tick=110, position=cube, pitch=_PITCH),
-        Waypoint(tick=125, position=cube, pitch=_PITCH),
-        Waypoint(tick=145, position=cube, pitch=_PITCH, gripper=_CLOSED),
-        Waypoint(tick=175, position=cube + up, pitch=_PITCH, gripper=_CLOSED),
-        Waypoint(tick=230, position=meet, pitch=_PITCH, gripper=_CLOSED),
-        Waypoint(tick=300, position=meet, pitch=_PITCH, gripper=_CLOSED),
-        Waypoint(tick=320, position=meet, pitch=_PITCH),
-        Waypoint(tick=350, position=meet + side + up, pitch=_PITCH),
+        Waypoint(tick=115, position=cube, pitch=_PITCH),
+        Waypoint(tick=135, position=cube, pitch=_PITCH, gripper=_CLOSED),
+        Waypoint(tick=165, position=cube + up, pitch=_PITCH, gripper=_CLOSED),
+        Waypoint(tick=220, position=meet, pitch=_PITCH, gripper=_CLOSED),
+        Waypoint(tick=285, position=meet, pitch=_PITCH, gripper=_CLOSED),
+        Waypoint(tick=305, position=meet, pitch=_PITCH),
+        Waypoint(tick=335, position=meet + side + up, pitch=_PITCH),
         Waypoint(tick=400, position=meet + side + up, pitch=_PITCH),
     ]
     left = [
         Waypoint(tick=0, position=rest[_LEFT], pitch=0.0, gripper=_CLOSED),
         Waypoint(tick=120, position=meet - 1.5 * side, pitch=0.0, roll=-np.pi / 2),
-        Waypoint(tick=235, position=meet - 1.5 * side, pitch=0.0, roll=-np.pi / 2),
-        Waypoint(tick=270, position=meet, pitch=0.0, roll=-np.pi / 2),
-        Waypoint(tick=280, position=meet, pitch=0.0, roll=-np.pi / 2),
-        Waypoint(tick=300, position=meet, pitch=0.0, roll=-np.pi / 2, gripper=_CLOSED),
-        Waypoint(tick=330, position=meet, pitch=0.0, roll=-np.pi / 2, gripper=_CLOSED),
-        Waypoint(tick=370, position=meet - side, pitch=0.0, roll=-np.pi / 2, gripper=_CLOSED),
+        Waypoint(tick=215, position=meet - 1.5 * side, pitch=0.0, roll=-np.pi / 2),
+        Waypoint(tick=255, position=meet, pitch=0.0, roll=-np.pi / 2),
+        Waypoint(tick=260, position=meet, pitch=0.0, roll=-np.pi / 2),
+        Waypoint(tick=280, position=meet, pitch=0.0, roll=-np.pi / 2, gripper=_CLOSED),
+        Waypoint(tick=310, position=meet, pitch=0.0, roll=-np.pi / 2, gripper=_CLOSED),
+        Waypoint(tick=350, position=meet - side, pitch=0.0, roll=-np.pi / 2, gripper=_CLOSED),
         Waypoint(tick=400, position=meet - side, pitch=0.0, roll=-np.pi / 2, gripper=_CLOSED),
     ]
     return left, right
@@ -164,12 +164,23 @@ def _soft(share: float) -> float:
     return x * x * (3 - 2 * x)
 
 
-def _axes(arm: int, pitch: float, roll: float) -> NDArray[np.float64]:
-    """The rotation of a tool against its rest; the arms face each other along x."""
+def _axes(
+    arm: int, position: NDArray[np.float64], pitch: float, roll: float
+) -> NDArray[np.float64]:
+    """The rotation of a tool against its rest; the arms face each other along x.
+
+    The tool looks where its arm points. Held parallel to x instead, the wrist would pass through
+    its singularity, and solve it by a turn of forearm and hand by half a revolution to either side.
+    """
     sign = 1.0 if arm == _LEFT else -1.0
-    c, s = np.cos(sign * pitch), np.sin(sign * pitch)
-    about_y = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-    c, s = np.cos(sign * roll), np.sin(sign * roll)
-    about_x = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-    product: NDArray[np.float64] = about_y @ about_x
-    return product
+    yaw = np.arctan2(sign * (position[1] - _BASE_Y), sign * position[0] + _BASE_X)
+    about_z = _rotation(2, yaw)
+    return about_z @ _rotation(1, sign * pitch) @ _rotation(0, sign * roll)
+
+
+def _rotation(axis: int, angle: float) -> NDArray[np.float64]:
+    c, s = np.cos(angle), np.sin(angle)
+    i, j = (axis + 1) % 3, (axis + 2) % 3
+    matrix = np.eye(3)
+    matrix[i, i], matrix[i, j], matrix[j, i], matrix[j, j] = c, -s, s, c
+    return matrix
