@@ -675,6 +675,35 @@ def test_a_source_that_is_not_there_is_named(copy: Path) -> None:
     assert (ended.code, ended.out) == (2, "")
 
 
+def test_what_would_move_a_robot_in_a_wrong_way_is_refused_before_it_does(copy: Path) -> None:
+    refused(deploy("run", "--mode", "live"), "a recording cannot be moved", "--sink", code=2)
+    motor = deploy("run", "--mode", "sim", "--sink", "motor:left")
+    refused(motor, "there is no sink 'motor'", "null", code=2)
+    refused(deploy("run", "--record", "r.zarr"), "moves nothing that could be recorded", code=2)
+    refused(deploy("run", "--chunks", "prefix"), "was not trained to continue", "align", code=2)
+    refused(deploy("run", "--urdf", "gone.urdf"), "no file 'gone.urdf'")
+    Path("r.urdf").write_text("<!DOCTYPE r [<!ENTITY a 'b'>]><robot/>")
+    refused(deploy("run", "--urdf", "r.urdf"), "declares a document type", code=2)
+    assert not Path("r.zarr").exists()
+
+
+def test_the_plan_is_told_and_a_live_rollout_is_commanded_logged_and_recorded(copy: Path) -> None:
+    live = ("run", "--mode", "live", "--sink", "jsonl:sent", "--armed", "--record", "r.zarr")
+    plan = json.loads(done(deploy(*live, "--explain", "--json")))
+    assert (plan["moves"], plan["watchdog"], plan["process"]) == (True, True, True)
+    assert all(element["low"] < element["high"] for element in plan["elements"])
+    assert "as fast as its demonstrations" in plan["limits_from"]
+    assert not Path("sent").exists()
+    said = json.loads(done(deploy(*live, "--log", "log", "--json")))["rollout"]
+    told = [json.loads(line)["do"] for line in Path("sent").read_text().splitlines()]
+    assert told.count("send") == said["commands"] > 10
+    assert told[-1] == "stop"
+    assert len(Path("log").read_text().splitlines()) == said["ticks"]
+    shown = done(run("act-data", "show", "r.zarr"))
+    assert said["recorded"][0] in shown
+    assert "commander" in shown
+
+
 def test_a_checkpoint_finds_its_dataset_from_any_folder(
     copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
