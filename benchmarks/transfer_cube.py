@@ -1,0 +1,198 @@
+"""The paper's Transfer Cube: 50 scripted demonstrations, 480x640, chunk 100, from bags to success.
+
+    python benchmarks/transfer_cube.py prepare --work cube/      # on a CPU: bags, dataset
+    python benchmarks/transfer_cube.py train --work cube/ --minutes 9    # on a GPU; again: goes on
+    python benchmarks/transfer_cube.py evaluate --work cube/ --episodes 500
+    python benchmarks/transfer_cube.py --quick                   # all three, tiny, on a CPU
+
+`train` stops itself after `--minutes` with a checkpoint and is resumed exactly by the next call.
+`evaluate` writes `results.json` and `results.md` into the work folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from act_data.ingest import IngestSettings, ingest
+from act_model.policy import Policy, blank_observation
+from act_model.recipe import TrainRequest, train
+from act_model.sim.demonstrations import SimulateRequest, simulate
+from act_model.sim.rollouts import SimRequest, evaluate_in_sim
+from act_model.train import StepReport
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="?", choices=["prepare", "train", "evaluate"])
+    parser.add_argument("--work", type=Path, default=Path("transfer_cube"))
+    parser.add_argument("--demos", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=10_000, help="the paper's 2000 epochs [10000]")
+    parser.add_argument("--minutes", type=float, default=9.0, help="of one call of train [9]")
+    parser.add_argument("--episodes", type=int, default=50)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--quick", action="store_true", help="all three steps, tiny, on a CPU")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    options = parser.parse_args()
+    if options.quick:
+        with TemporaryDirectory() as scratch:
+            options.work, options.demos, options.episodes = Path(scratch), 2, 1
+            options.steps, options.jobs = 3, 1
+            prepare(options)
+            options.minutes = 0.0  # every sitting ends as soon as it may
+            while not trained(options)["done"]:
+                pass
+            found = evaluated(options)
+        print(json.dumps(found) if options.json else found)
+        return
+    os.environ["ACT_REGISTRY"] = str(options.work.absolute() / "registry.db")
+    if options.what == "prepare":
+        prepare(options)
+    elif options.what == "train":
+        print(json.dumps(trained(options)))
+    elif options.what == "evaluate":
+        print(json.dumps(evaluated(options)))
+    else:
+        parser.error("name what to do: prepare, train or evaluate; or --quick")
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Bags and the dataset that they become. It is made on a CPU and carried to the GPU."""
+    work = options.work
+    os.environ["ACT_REGISTRY"] = str(work.absolute() / "registry.db")
+    simulate(
+        SimulateRequest(
+            task="transfer_cube",
+            out=work / "bags",
+            episodes=options.demos,
+            cameras=("top",),
+            size=(48, 64) if options.quick else (480, 640),
+            jpeg=95,
+            jobs=options.jobs,
+        )
+    )
+    ingest([work / "bags"], work / "cube.zarr", IngestSettings(jobs=options.jobs))
+
+
+def trained(options: argparse.Namespace) -> dict[str, object]:
+    """One sitting: until the steps are done, or the minutes are over."""
+    work = options.work
+    until = perf_counter() + 60 * options.minutes
+    rates: list[float] = []
+
+    def on_step(report: StepReport) -> None:
+        rates.append(report.samples_per_s)
+        if perf_counter() >= until and report.step < report.steps:
+            signal.raise_signal(signal.SIGINT)  # ends after the next step, with a checkpoint
+
+    began = perf_counter()
+    done = True
+    try:
+        train(
+            TrainRequest(
+                dataset=str(work / "cube.zarr"),
+                out=work / "run",
+                size="tiny" if options.quick else "act",
+                steps=options.steps,
+                chunk=4 if options.quick else 100,
+                image_size=(48, 64) if options.quick else None,
+                val_every=1 if options.quick else 1000,
+                resume=(work / "run").exists(),
+            ),
+            on_step=on_step,
+        )
+    except KeyboardInterrupt:
+        done = False
+    sitting = {"steps": len(rates), "wall_s": perf_counter() - began, "rates": rates[1:] or rates}
+    with (work / "sittings.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(sitting) + "\n")
+    return {"done": done, "steps": len(rates), "samples_per_s": _median(rates)}
+
+
+def evaluated(options: argparse.Namespace) -> dict[str, object]:
+    """Success over fixed seeds, and what training cost; also into the work folder."""
+    work = options.work
+    last, best = work / "run" / "last", work / "run" / "best"
+    report = evaluate_in_sim(
+        SimRequest(
+            checkpoint=best if best.is_dir() else last,
+            task="transfer_cube",
+            episodes=options.episodes,
+            chunks=("open-loop", "ensemble"),
+            execute=4 if options.quick else 100,
+            ticks=8 if options.quick else None,
+            jobs=options.jobs,
+            page=work / "page",
+            videos=0 if options.quick else 3,
+        )
+    )
+    lines = (work / "sittings.jsonl").read_text(encoding="utf-8").splitlines()
+    sittings = [json.loads(line) for line in lines]
+    rates = [rate for sitting in sittings for rate in sitting["rates"]]
+    policy = Policy.load(Path(report.checkpoint), "cpu")
+    flops = 3 * _forward_flops(policy)  # backward costs twice what forward does
+    rate = _median(rates)
+    rows = [
+        {
+            "name": f"{c.chunks}, every {c.execute}",
+            "episodes": options.episodes,
+            "success": list(c.rates.stages.values())[-1].share,
+            "low": list(c.rates.stages.values())[-1].low,
+            "high": list(c.rates.stages.values())[-1].high,
+            "held": c.rates.held.share,
+        }
+        for c in report.conditions
+    ]
+    found: dict[str, object] = {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "steps": sum(sitting["steps"] for sitting in sittings),
+        "sittings": len(sittings),
+        "train_s": sum(sitting["wall_s"] for sitting in sittings),
+        "samples_per_s": rate,
+        "gflop_per_sample": flops / 1e9,
+        "tflop_per_s": flops * rate / 1e12,
+        "rows": rows,
+    }
+    (work / "results.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    (work / "results.md").write_text(_table(found, rows), encoding="utf-8")
+    return found
+
+
+def _forward_flops(policy: Policy) -> float:
+    """Of one observation, the style encoder of training not included."""
+    policy.network.requires_grad_(False)  # the counter hooks into gradients where there are any
+    with FlopCounterMode(display=False) as counter:
+        policy.predict(blank_observation(policy.contract))
+    return float(counter.get_total_flops())
+
+
+def _median(rates: list[float]) -> float:
+    return sorted(rates)[len(rates) // 2] if rates else 0.0
+
+
+def _table(found: dict[str, object], rows: list[dict[str, object]]) -> str:
+    lines = [
+        f"{found['device']}: {found['steps']} steps in {found['train_s']:.0f} s, "
+        f"{found['samples_per_s']:.1f} samples/s, {found['tflop_per_s']:.2f} TFLOP/s",
+        "",
+        "| chunks | episodes | success | 95 % | held |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r['name']} | {r['episodes']} | {r['success']:.0%} | {r['low']:.0%} to {r['high']:.0%} "
+        f"| {r['held']:.0%} |"
+        for r in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
