@@ -37,12 +37,12 @@ class Change:
     """One entry of the journal. Inodes are numbers of our own; those of folders are negative.
 
     Attributes:
-        inode: What is created, written, flushed, or moved.
+        inode: What is created, written, flushed, moved, or linked.
         gone: The entry that disappears (rename, remove).
         new: The entry that appears (create, rename).
     """
 
-    kind: str  # create, write, truncate, flush, rename, remove
+    kind: str  # create, write, truncate, flush, rename, remove, link
     inode: int
     gone: Entry | None = None
     new: Entry | None = None
@@ -78,6 +78,21 @@ class Disk:
         self._count = 0
         self._inodes: dict[str, int] = {"": ROOT}  # by name, as things are now
         self._next = itertools.count(1)
+        self._find()
+        self.start = len(self.journal)
+
+    def _find(self) -> None:
+        """Put what lies in the folder already into the journal, all of it durable."""
+        for path in sorted(self.root.rglob("*")):
+            name = str(path.relative_to(self.root))
+            number = next(self._next) * (-1 if path.is_dir() else 1)
+            entry = self.entry(name)
+            self._inodes[name] = number
+            self.journal.append(Change("create", number, new=entry))
+            if not path.is_dir():
+                self.journal.append(Change("write", number, data=path.read_bytes()))
+                self.journal.append(Change("flush", number))
+            self.journal.append(Change("flush", entry[0]))
 
     def name(self, path: Any, dir_fd: int | None = None) -> str | None:
         """`path` relative to the root; None when it lies elsewhere."""
@@ -139,7 +154,7 @@ class Disk:
         """The functions of `os` and `io` through which Python changes files, watched."""
         disk = self
         real = {n: getattr(os, n) for n in ("open", "fsync", "replace", "rename", "mkdir",
-                                            "unlink", "rmdir")}  # fmt: skip
+                                            "unlink", "rmdir", "link")}  # fmt: skip
         real_open = io.open
 
         class Raw(io.FileIO):
@@ -202,6 +217,16 @@ class Disk:
             disk.step(change, name, lambda: real["mkdir"](path, *rest, dir_fd=dir_fd))
             disk._inodes[name] = number
 
+        def link(source: Any, target: Any, **more: Any) -> None:
+            a, b = disk.name(source), disk.name(target)
+            if b is None:
+                real["link"](source, target, **more)
+                return
+            assert a is not None, f"{source} lies elsewhere"
+            change = Change("link", disk._inodes[a], new=disk.entry(b))
+            disk.step(change, b, lambda: real["link"](source, target, **more))
+            disk._inodes[b] = disk._inodes[a]
+
         def removing(call: str) -> Callable[..., None]:
             def remove(path: Any, *, dir_fd: int | None = None) -> None:
                 name = disk.name(path, dir_fd)
@@ -222,6 +247,7 @@ class Disk:
             patch.object(os, "replace", replace),
             patch.object(os, "rename", replace),
             patch.object(os, "mkdir", mkdir),
+            patch.object(os, "link", link),
             patch.object(os, "unlink", removing("unlink")),
             patch.object(os, "remove", removing("unlink")),
             patch.object(os, "rmdir", removing("rmdir")),
@@ -251,13 +277,16 @@ class _File:
         return data
 
 
-def crashes(journal: Sequence[Change]) -> list[tuple[int, Tree]]:
+def crashes(journal: Sequence[Change], start: int = 0) -> list[tuple[int, Tree]]:
     """Every distinct tree that may be found after a failure, with the last moment it may come from.
 
     The moment is the number of changes made: the later, the more must have survived.
+
+    Args:
+        start: So many changes were made before, and are durable.
     """
     found: dict[bytes, tuple[int, Tree]] = {}
-    for made in range(len(journal) + 1):
+    for made in range(start, len(journal) + 1):
         for tree in _trees(journal[:made]):
             key = hashlib.sha256(repr(sorted(tree.items())).encode()).digest()
             found[key] = made, tree
@@ -268,7 +297,7 @@ def _trees(journal: Sequence[Change]) -> Iterator[Tree]:
     files: dict[int, _File] = {}
     names: list[tuple[Change, bool]] = []  # changes of names in order; whether they are durable
     for change in journal:
-        if change.kind in ("create", "rename", "remove"):
+        if change.kind in ("create", "rename", "remove", "link"):
             names.append((change, False))
             if change.kind == "create":
                 files[change.inode] = _File()
