@@ -7,6 +7,7 @@ import typer
 from . import (
     annotate,
     cache,
+    card,
     compact,
     convert,
     datasets,
@@ -43,6 +44,7 @@ app.command()(cache.cache)
 app.command()(datasets.stats)
 app.command("list")(datasets.list_datasets)
 app.command()(datasets.show)
+app.command()(card.card)
 app.command()(datasets.verify)
 app.command()(datasets.rebuild)
 app.command()(diff.diff)

@@ -177,15 +177,37 @@ def _print_card(card: DatasetCard) -> None:
             f"{card.path}\n  robot {card.robot}, {card.fps:g} Hz, action shift "
             f"{card.action_shift}\n  version {card.version} of {card.created}, content "
             f"{card.content_hash}\n  {len(card.episodes)} episodes, {card.steps} steps "
-            f"({minutes:.1f} min), statistics {'saved' if card.has_stats else 'not computed'}"
+            f"({minutes:.1f} min), statistics {'saved' if card.has_stats else 'not computed'}\n"
+            f"  {card.size_bytes / 1e6:.1f} MB, licence {card.facts.licence or 'not said'}"
         )
     )
+    if card.facts.part_of is not None:
+        whole = card.facts.part_of
+        without = f", without {', '.join(whole.without)}" if whole.without else ""
+        console.out.print(
+            Text(
+                f"  a part of {whole.dataset}@v{whole.version} (content "
+                f"{whole.content_hash[:12]}): {len(card.episodes)} of {whole.of_episodes} "
+                f"episodes{without}"
+            )
+        )
     arrays = tables.table("arrays", ["name", "role", "dtype", "shape", "unit", "stored"], [])
     for f in card.arrays:
         shape = "x".join(map(str, f.shape)) or "1"
         stored = f"{f.codec} q{f.quality}" if f.codec == "jpeg" else f.codec
         arrays.add_row(f.name, f.role.value, f.dtype, shape, f.unit, stored)
     tables.show(arrays)
+    if card.quality:
+        quality = tables.table(
+            "synchronisation", ["stream"], ["Hz", "skew p50 ms", "p99", "drops", "not valid %"]
+        )
+        for name, q in card.quality.items():
+            quality.add_row(
+                Text(name),
+                *(tables.ms(v) for v in (q.rate_hz, q.skew_p50_ms, q.skew_abs_p99_ms)),
+                *(str(q.drops), f"{100 * q.invalid:.1f}"),
+            )
+        tables.show(quality)
     episodes = tables.table("episodes", ["uid", "recording", "split", "task"], ["steps", "masked"])
     for e in card.episodes:
         episodes.add_row(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from act_data.cards import CardReport
 from act_data.check import Verification
 from act_data.convert import ConvertReport
 from act_data.convert.lerobot.layout import ActNotes
@@ -53,6 +54,7 @@ FOLDER = Path(__file__).parent.parent / "schemas"
 
 MODELS: dict[str, type[BaseModel]] = {
     "bench-report": BenchReport,
+    "card-report": CardReport,
     "contract": Contract,
     "convert-report": ConvertReport,
     "deployment": Deployment,

@@ -32,6 +32,11 @@ def facts_of(reader: DatasetReader) -> DatasetFacts:
     return DatasetFacts()
 
 
+def made_with(reader: DatasetReader) -> str:
+    """The program that began the dataset, with its version; "" where it is not known."""
+    return reader.created_by if isinstance(reader, ZarrReader) else ""
+
+
 def save_facts(reader: DatasetReader, facts: DatasetFacts) -> None:
     """Keep `facts` with the version of `reader`, in place of those before.
 

@@ -60,6 +60,9 @@ class ZarrReader:
             480x640 JPEG).
         dropped: Open a version that was dropped, too: what it was is known, its episodes may be
             gone.
+
+    Attributes:
+        created_by: The program that began the dataset.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class ZarrReader:
                 hint=f"It has {', '.join(map(str, record.kept))}.",
             )
         self._uid = record.dataset_uid
+        self.created_by = record.created_by
         self._schema = record.dataset_schema
         self._shard_frames = record.shard_frames
         self._version = read_version(self._root, number, record.shard_frames)
