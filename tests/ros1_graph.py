@@ -81,6 +81,11 @@ class Ros1Graph:
         self._master.wait()
         self._master = None
 
+    def restore_master(self) -> None:
+        """Start it again if it was killed."""
+        if self._master is None:
+            self.start_master()
+
     def _answers(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
