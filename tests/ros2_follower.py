@@ -51,7 +51,8 @@ def main() -> None:
     node.create_subscription(Twist, "/cmd_vel", lambda m: robot.drive(m.linear.x, m.angular.z), 10)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    threading.Thread(target=executor.spin, daemon=True).start()
+    spinning = threading.Thread(target=executor.spin)
+    spinning.start()
     ended = threading.Event()
     moving = threading.Thread(target=live, args=(robot, node, ended))
     moving.start()
@@ -61,6 +62,8 @@ def main() -> None:
     ended.set()
     moving.join()
     executor.shutdown()
+    spinning.join()
+    node.destroy_node()
     rclpy.try_shutdown()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from act_data.commands import Encoder, open_publisher
-from act_data.errors import ActError, InputError
+from act_data.errors import ActError, DataError, InputError
 from act_data.robot import load_robot, with_joints
 from act_data.types import (
     NS_PER_S,
@@ -25,6 +25,7 @@ from act_data.types import (
 from act_model.config import Contract, VectorContract
 
 _TWISTS = (CommandKind.TWIST, CommandKind.TWIST_STAMPED)
+_PATIENCE_S = 10.0  # how long the robot's drivers may take to listen
 _RESTS = 3  # how often a base is told to stand still: its last message must not be one that is lost
 
 
@@ -120,7 +121,7 @@ class TopicSink:
 
         Raises:
             InputError: An element of the action has no command.
-            NotFoundError, DataError: ROS cannot be reached.
+            NotFoundError, DataError: ROS cannot be reached, or nobody listens to a command.
         """
         self._commands = commanded(robot, contract.action)
         topics: dict[str, str] = {}
@@ -140,6 +141,7 @@ class TopicSink:
         self._size = sum(len(vector.names) for vector in contract.action)
         self._stopped = False
         self._publisher = open_publisher(ros, topics)
+        self._wait_for_listeners(time.monotonic() + _PATIENCE_S)
 
     def send(self, action_A: NDArray[np.float32], valid_ns: int) -> None:
         """Publish each part of the action on its topic.
@@ -171,6 +173,17 @@ class TopicSink:
         """How many subscribe to each command topic."""
         topics = (command.spec.topic for command in self._commands)
         return {topic: self._publisher.listeners(topic) for topic in topics}
+
+    def _wait_for_listeners(self, deadline_s: float) -> None:
+        while deaf := [topic for topic, n in self.listeners().items() if n == 0]:
+            if time.monotonic() > deadline_s:
+                name = self._publisher.name
+                self.close()
+                raise DataError(
+                    f"nobody listens to {', '.join(deaf)} on {name}",
+                    hint="Start the drivers of the robot, or correct `commands` in its file.",
+                )
+            time.sleep(0.02)
 
     def _rest(self, times: int) -> None:
         positions = np.zeros(self._size) if self._last is None else self._last

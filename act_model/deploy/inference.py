@@ -21,7 +21,7 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from act_data.errors import DataError, InputError
+from act_data.errors import InputError
 from act_data.records import StatsRecord
 from act_model.config import Contract
 from act_model.deploy.clock import Clock
@@ -225,10 +225,5 @@ def _predict(policy: Predictor, request: Request) -> Chunk:
             actions_KA = policy.predict(observation)
     except InputError as refused:
         error = refused
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as broken:
-        raise DataError(
-            f"the policy failed: {type(broken).__name__}: {' '.join(str(broken).split())[:300]}",
-            hint="Replay an episode with the same checkpoint to see whether it always does.",
-        ) from broken
     latency_ns = perf_counter_ns() - began_ns
     return Chunk(request=request, actions=actions_KA, latency_ns=latency_ns, error=error)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from act_data.errors import ActError
+from act_data.errors import ActError, DataError
 from act_data.types import NS_PER_MS, NS_PER_S
 from act_model.chunking import Chunker
 from act_model.commands import Sink, velocities
@@ -223,6 +223,12 @@ class Loop:
                 raise
             self._policy_error = error
             return
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as broken:
+            if not self._p.mode.moves:
+                raise
+            what = f"{type(broken).__name__}: {' '.join(str(broken).split())[:300]}"
+            self._policy_error = DataError(f"the policy failed: {what}")
+            return
         for chunk in chunks:
             self._p.measures.inference.add(chunk.latency_ns / NS_PER_MS)
             if chunk.request.episode == self._episode:
@@ -266,6 +272,13 @@ class Loop:
         if p.mode is Mode.STEP:
             self._until = self._place + p.chunker.every
 
+    def _reserve(self) -> float:
+        """Ticks of the policy that its next prediction will take, and one to spare."""
+        latency_ns = self._p.measures.latency.p95_ns
+        if latency_ns is None:  # not known yet: in time whatever it takes
+            return self._p.contract.chunk_size if self._p.mode.real_time else 0
+        return latency_ns / self._period_ns + 1 if latency_ns else 0
+
     def _ask(self, deadline_ns: int) -> None:
         """Offer the newest observation to the policy, if it is time to."""
         p, seen = self._p, self._seen
@@ -281,9 +294,7 @@ class Loop:
             p.chunker.reset()
         else:
             # A prediction is ordered so early that the queue lasts until it is there.
-            reserve = (p.measures.latency.p95_ns or 0) / self._period_ns
-            if p.measures.latency.p95_ns:
-                reserve += 1
+            reserve = self._reserve()
             if not p.chunker.wants(self._place, reserve):
                 return
             if self._offered is not None and place - self._offered.place < p.chunker.every:

@@ -128,6 +128,15 @@ class Robot:
             max_ticks=round(seconds * CONTROL_HZ),
         )
 
+    def _wait_until_it_moves(self) -> bool:
+        """Whether it does, for `FAULT_S`."""
+        before = int(self.follower.state()["commands"])
+        for _ in range(1000):
+            time.sleep(0.02)
+            if int(self.follower.state()["commands"]) > before + 3 * CONTROL_HZ * FAULT_S:
+                return True
+        return False
+
     def cycle(self, fault: str) -> Outcome:
         """One rollout with a fault in it."""
         policy = Gentle(driven(), latency_s=0.01)
@@ -138,12 +147,11 @@ class Robot:
             happened.append(time.monotonic_ns())
             FAULTS[fault](self, policy, release)
 
-        timer = threading.Timer(FAULT_S + 1.0, happen)  # a second to find the robot
+        timer = threading.Thread(target=lambda: self._wait_until_it_moves() and happen())
         timer.start()
         try:
             report = self.drive(policy, seconds=4.0)
         finally:
-            timer.cancel()
             timer.join()
             release.set()
             self.follower.tell("thaw")
