@@ -262,6 +262,10 @@ def _robot(request: DeployRequest, policy: Runtime) -> Iterator[tuple[RobotIO, s
             unseen = None if sources is None else source.record(()).sha256 not in sources
             yield BagRobot(source, robot, policy.contract), request.source, unseen
         return
+    if request.source is not None and request.source.startswith("sim:"):
+        with _simulated(request.source, request.robot, policy) as simulated:
+            yield simulated, request.source, True
+        return
     if request.source is not None and is_live(request.source):
         robot = load_robot(request.robot or policy.contract.robot)
         live = LiveRobot(open_backend(request.source), robot, policy.contract)
@@ -286,6 +290,27 @@ def _robot(request: DeployRequest, policy: Runtime) -> Iterator[tuple[RobotIO, s
         number = held_out.index(True) if True in held_out else len(held_out) - 1
     robot_io = DatasetRobot(reader, number, policy.contract)
     yield robot_io, f"{reader.path}#{number}", held_out[number]
+
+
+@contextmanager
+def _simulated(source: str, robot: str | None, policy: Runtime) -> Iterator[RobotIO]:
+    """The robot of "sim:TASK" or "sim:TASK#SEED"."""
+    # A simulator is an extra, and takes long to import.
+    from act_model.sim.robot import SimRobot
+    from act_model.sim.rollouts import FIRST_SEED, simulation_for
+    from act_model.sim.sensors import timing_of
+    from act_model.sim.tasks import task_named
+
+    name, _, seed = source.removeprefix("sim:").partition("#")
+    if seed and not (seed.isascii() and seed.isdigit()):
+        raise InputError(f"{source!r}: {seed!r} is no seed", hint="Write sim:transfer_cube#10001.")
+    simulation = simulation_for(task_named(name), policy.contract, timing_of("none", ()))
+    try:
+        yield SimRobot(
+            simulation, policy.contract, seed=int(seed) if seed else FIRST_SEED, robot=robot
+        )
+    finally:
+        simulation.close()
 
 
 def _unseen(reader: DatasetReader, trained_on: DatasetRef) -> list[bool | None]:

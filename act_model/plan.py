@@ -34,8 +34,8 @@ class DeployRequest(Record):
     Attributes:
         checkpoint: A checkpoint, or the folder of a run; the newest registered one by default.
         source: What plays the robot: "dataset#3" for an episode of a dataset (path or name), the
-            path of a bag, or live topics: "ros1", "ros2", "foxglove", as `open_backend` takes
-            them. By default a held-out episode of the checkpoint's dataset.
+            path of a bag, "sim:transfer_cube#SEED", or live topics: "ros1", "ros2", "foxglove",
+            as `open_backend` takes them. By default a held-out episode of the checkpoint's dataset.
         robot: Preset or YAML that names streams and commands; the policy's own by default.
         sink: Where commands go in a mode that moves the robot, as `open_sink` takes it; by default
             the robot itself, where it can be commanded.

@@ -23,8 +23,8 @@ def deploy(
     source: Annotated[
         str | None,
         typer.Option(
-            help="ros1[:MASTER], ros2[:DOMAIN], foxglove, DATASET#EPISODE or a bag [a held-out "
-            "episode of its dataset]."
+            help="ros1[:MASTER], ros2[:DOMAIN], foxglove, sim:TASK[#SEED], DATASET#EPISODE or a "
+            "bag [a held-out episode of its dataset]."
         ),
     ] = None,
     robot: Annotated[

@@ -12,6 +12,7 @@ Shape suffixes: A action dim.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,8 +21,8 @@ from numpy.typing import NDArray
 from act_data.errors import ActError, DataError
 from act_data.types import NS_PER_MS, NS_PER_S
 from act_model.chunking import Chunker
-from act_model.commands import Sink, velocities
-from act_model.config import Contract
+from act_model.commands import Sink, labels, velocities
+from act_model.config import Contract, VectorContract
 from act_model.deploy.clock import Clock
 from act_model.deploy.feed import EndOfFeed, Feed, Seen
 from act_model.deploy.inference import Chunk, Inference, Request
@@ -78,7 +79,7 @@ class Loop:
         self._max_age_ns = round(parts.rules.max_age_ms * NS_PER_MS)
         self._hold_ns = round(parts.rules.hold_s * NS_PER_S)
         limits = parts.safety.limits
-        self._span_A = np.maximum(limits.high - limits.low, 1e-6).astype(np.float64)
+        self._span_A = _spans(limits.high - limits.low, parts.contract.action)
         self._positions_A = ~velocities(parts.contract.action)
 
         self._episode = -1
@@ -523,3 +524,15 @@ class Loop:
                 sent=sent,
                 demonstrated=demonstrated if fresh else None,
             )
+
+
+def _spans(range_A: NDArray[np.float32], action: Sequence[VectorContract]) -> NDArray[np.float64]:
+    """(A,) what a tolerance is a share of: the range of each element.
+
+    A joint that hardly moved in any demonstration has next to none, and rests a little beside it:
+    for such a one it is a tenth of the largest range of those with its unit.
+    """
+    units = np.array([unit for _, unit in labels(action)])
+    span_A = np.maximum(range_A, 1e-6).astype(np.float64)
+    largest_A = np.array([span_A[units == unit].max() for unit in units])
+    return np.maximum(span_A, 0.1 * largest_A)

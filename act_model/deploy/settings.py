@@ -50,7 +50,8 @@ class Rules(Record):
         first_command: What happens when the first command is further than `first_tolerance` from
             the robot: "refuse" stops, "ramp" goes there, slowly. Nearer ones are approached slowly
             in either case.
-        first_tolerance: Share of each element's range.
+        first_tolerance: Share of each element's range; of one that hardly moved in the data, of a
+            tenth of the largest range of those with its unit.
         tracking_tolerance: Share of each element's range by which the robot may be away from its
             command for `tracking_s`; 0: any.
     """

@@ -25,6 +25,7 @@ from act_data.record.files import open_folder
 from act_data.records import Record
 from act_model import runtime as runtimes
 from act_model.chunking import ActionQueue, Chunker, TemporalEnsemble
+from act_model.config import Contract
 from act_model.deploy import Mode, Predictor, Rules, deploy
 from act_model.runtime import RuntimeName
 from act_model.safety import Limits
@@ -38,7 +39,7 @@ from act_model.sim.records import (
     rates_of,
 )
 from act_model.sim.robot import SimRobot
-from act_model.sim.sensors import Pictures, timing_of
+from act_model.sim.sensors import Pictures, Timing, timing_of
 from act_model.sim.simulation import Simulation
 from act_model.sim.tasks import Task, task_named
 from act_model.sim.world import World, versions
@@ -210,7 +211,8 @@ def _roll_out(
         if chunks == "ensemble"
         else ActionQueue(contract.chunk_size, action_dim, execute=execute)
     )
-    simulation = _simulation(request, policy)
+    timing = timing_of(request.realism, request.timing)
+    simulation = simulation_for(task_named(request.task), policy.contract, timing)
     film = None if video is None or request.page is None else _Film(simulation, request, video)
     try:
         rollout = roll_out(
@@ -235,17 +237,21 @@ def _policy(folder: Path, runtime: RuntimeName, device: str) -> runtimes.Runtime
     return runtimes.load(folder, runtime, device)
 
 
-def _simulation(request: SimRequest, policy: runtimes.Runtime) -> Simulation:
-    """With the cameras that the policy sees, at the size at which they were recorded."""
-    cameras = policy.contract.cameras
+def simulation_for(task: Task, policy: Contract, timing: Timing) -> Simulation:
+    """With the cameras that `policy` sees, at the size at which they were recorded.
+
+    Raises:
+        InputError: Its cameras have different sizes, or nothing here can draw.
+    """
+    cameras = policy.cameras
     sizes = {(c.height, c.width) for c in cameras} or {(480, 640)}
     if len(sizes) > 1:
         raise InputError(f"the policy's cameras have different sizes: {sorted(sizes)}")
     height, width = sizes.pop()
     return Simulation(
-        task_named(request.task),
+        task,
         pictures=Pictures(cameras=tuple(c.name for c in cameras), height=height, width=width),
-        timing=timing_of(request.realism, request.timing),
+        timing=timing,
     )
 
 

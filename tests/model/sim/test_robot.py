@@ -16,7 +16,10 @@ from act_data.store import open_dataset
 from act_data.types import RawMessage
 from act_model.chunking import ActionQueue
 from act_model.config import Contract
+from act_model.launch import deploy
+from act_model.plan import DeployRequest
 from act_model.policy import Policy
+from act_model.robot_io import Mode
 from act_model.sim.expert import Expert
 from act_model.sim.records import Realism
 from act_model.sim.robot import SimRobot
@@ -181,3 +184,31 @@ def test_a_page_tells_the_rates_and_shows_starts_and_videos(policy: Policy, tmp_
     assert (tmp_path / "page" / "open-loop-10000.mp4").stat().st_size > 500
     assert report.page == str(tmp_path / "page" / "index.html")
     assert report.notes == ()
+
+
+def test_deploy_moves_the_simulation_by_its_name(policy: Policy) -> None:
+    request = DeployRequest(
+        checkpoint=policy.checkpoint.folder,
+        source="sim:transfer_cube#10003",
+        mode=Mode.SIM,
+        max_ticks=30,
+        device="cpu",
+    )
+    first, again = (deploy(request).rollout for _ in range(2))
+    # It rests a little beside where demonstrations hardly moved, and begins all the same.
+    assert (first.stop.value, first.error, first.commands) == ("ticks", "", 30)
+    assert first.hits == again.hits
+    other = request.model_copy(update={"source": "sim:transfer_cube#10004"})
+    assert deploy(other).rollout.stop.value == "ticks"
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [("sim:juggle", "no simulated task 'juggle'"), ("sim:insertion#x", "'x' is no seed")],
+)
+def test_a_simulation_that_is_none_is_refused(policy: Policy, source: str, told: str) -> None:
+    request = DeployRequest(
+        checkpoint=policy.checkpoint.folder, source=source, mode=Mode.SIM, device="cpu"
+    )
+    with pytest.raises(InputError, match=told):
+        deploy(request)
