@@ -238,12 +238,12 @@ FAULTS: dict[str, Fault] = {
     "master is killed": _kill_master,
 }
 # How each of them ends. A robot whose stamps jump may be trusted again; who is connected does not
-# need a master.
+# need a master. On a machine that is busy the sensors may be late, too, while the policy is.
 ENDS: dict[str, set[Stop]] = {
     "policy raises": {Stop.POLICY, Stop.ERROR, Stop.STARVED},
-    "policy gives NaN": {Stop.STARVED},
-    "policy is slow": {Stop.STARVED},
-    "policy hangs": {Stop.STARVED},
+    "policy gives NaN": {Stop.STARVED, Stop.STALE},
+    "policy is slow": {Stop.STARVED, Stop.STALE},
+    "policy hangs": {Stop.STARVED, Stop.STALE},
     "sensors freeze": {Stop.STALE},
     "stamps jump ahead": {Stop.TICKS, Stop.STALE},
     "stamps jump back": {Stop.TICKS, Stop.STALE},
@@ -273,32 +273,47 @@ def main() -> None:
     parser.add_argument("--cycles", type=int, default=100)
     parser.add_argument("--minute", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, robot_on(options.ros, Path(folder)) as robot:
-        if options.minute:
-            policy = Gentle(driven(), latency_s=0.06)
-            report = robot.drive(policy, seconds=60, rules=RULES)
-            fields = {"stop", "ticks", "commands", "deadline_misses", "starved_ticks", "held_ticks"}
-            fields |= {"rate_hz", "jitter_p50_ms", "jitter_p99_ms", "jitter_max_ms"}
-            fields |= {"inference_p50_ms", "observation_age_p50_ms", "observation_age_max_ms"}
-            shown = report.model_dump(mode="json", include=fields)
-            sys.stdout.write(json.dumps({**shown, "heard": robot.follower.state()["commands"]}))
-            return
-        names = faults_of(options.ros)
-        outcomes = []
-        for n in range(options.cycles):
-            outcome = robot.cycle(names[n % len(names)])
-            outcomes.append(outcome)
-            good = outcome.calm and outcome.stop in ENDS[outcome.fault]
-            sys.stderr.write(f"{n + 1} {outcome.fault}: {outcome.stop.value} {good}\n")
-        for name in names:
-            of = [o for o in outcomes if o.fault == name]
-            stops = dict(Counter(o.stop.value for o in of))
-            calm = sum(o.calm and o.stop in ENDS[name] for o in of)
-            longest = max((o.rest_s for o in of), default=float("nan"))
-            sys.stdout.write(
-                f"{name:20} {calm} of {len(of)} at rest, {stops}, base moved for at most "
-                f"{longest:.2f} s after it\n"
-            )
+    if options.minute:
+        with _robot(options.ros) as robot:
+            report = robot.drive(Gentle(driven(), latency_s=0.06), seconds=60)
+            heard = robot.follower.state()["commands"]
+        sys.stdout.write(
+            json.dumps({**report.model_dump(mode="json", include=_SHOWN), "heard": heard})
+        )
+        return
+    names = faults_of(options.ros)
+    outcomes: list[Outcome] = []
+    while len(outcomes) < options.cycles:
+        with _robot(options.ros) as robot:  # rospy tells a new master nothing: begin anew
+            for name in names[: options.cycles - len(outcomes)]:
+                outcomes.append(robot.cycle(name))
+                good = _as_promised(outcomes[-1])
+                sys.stderr.write(f"{len(outcomes)} {name}: {outcomes[-1].stop.value} {good}\n")
+    for name in names:
+        of = [o for o in outcomes if o.fault == name]
+        stops = dict(Counter(o.stop.value for o in of))
+        longest = max((o.rest_s for o in of), default=float("nan"))
+        sys.stdout.write(
+            f"{name:20} {sum(map(_as_promised, of))} of {len(of)} as promised, {stops}, the base "
+            f"moved for at most {longest:.2f} s after it\n"
+        )
+
+
+_SHOWN = {
+    "stop", "ticks", "commands", "deadline_misses", "starved_ticks", "held_ticks", "rate_hz",
+    "jitter_p50_ms", "jitter_p99_ms", "jitter_max_ms", "inference_p50_ms",
+    "observation_age_p50_ms", "observation_age_max_ms",
+}  # fmt: skip
+
+
+def _as_promised(outcome: Outcome) -> bool:
+    return outcome.calm and outcome.stop in ENDS[outcome.fault]
+
+
+@contextmanager
+def _robot(ros: int) -> Iterator[Robot]:
+    with tempfile.TemporaryDirectory() as folder, robot_on(ros, Path(folder)) as robot:
+        yield robot
 
 
 if __name__ == "__main__":
