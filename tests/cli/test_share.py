@@ -36,7 +36,10 @@ def test_a_part_by_options(tmp_path: Path) -> None:
     assert not (tmp_path / "p.zarr").exists()
     ended = run("act-data", *words)
     assert "a part of reach@v2, 2 episodes" in ended.err
-    assert "images/cam_high" not in done(run("act-data", "show", "p.zarr"))
+    shown = done(run("act-data", "show", "p.zarr"))
+    assert "a part of reach@v2" in shown
+    assert "2 of 2 episodes, without images/cam_high\n" in shown
+    assert shown.count("images/cam_high") == 1, "it is in no table of arrays"
 
 
 @pytest.mark.parametrize(

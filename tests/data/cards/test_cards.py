@@ -12,7 +12,14 @@ import pytest
 from act_data.cards import card
 from act_data.check import verify
 from act_data.errors import ConflictError, InputError
-from act_data.records import DatasetSchema, EpisodeInfo, SourceRecord, StreamReport, SyncReport
+from act_data.records import (
+    DatasetSchema,
+    EpisodeInfo,
+    SourceRecord,
+    StreamReport,
+    StreamSync,
+    SyncReport,
+)
 from act_data.remotes import pull, push
 from act_data.report import show
 from act_data.store import open_dataset, open_writer
@@ -45,8 +52,6 @@ def stream(**given: Any) -> StreamReport:
 
 def synchronised(path: Path) -> Path:
     """Two episodes of recordings whose streams were measured."""
-    from act_data.records import StreamSync
-
     schema = make_schema("jpeg")
     streams = {
         name: StreamSync(policy=SyncPolicy.HOLD, tolerance_ms=50) for name in ("joints", "camera")
@@ -93,16 +98,15 @@ def test_mlcroissant_validates_the_document_and_reads_the_episodes(tmp_path: Pat
     assert document["conformsTo"] == "http://mlcommons.org/croissant/1.1"
     assert (document["license"], document["citeAs"]) == ("CC-BY-4.0", SAID["cite"])
     episodes = list(dataset.records("episodes"))
-    assert [e["episodes/uid"] for e in episodes] == [b"e0", b"e1"] or [
-        e["episodes/uid"] for e in episodes
-    ] == ["e0", "e1"]
+    assert [e["episodes/uid"] for e in episodes] == ["e0", "e1"]
     assert [e["episodes/steps"] for e in episodes] == [10, 10]
     assert len(list(dataset.records("splits"))) == len({e.split for e in report.card.episodes})
     steps = next(r for r in dataset.metadata.record_sets if r.id == "steps")
     shapes = {f.id: f.array_shape_tuple for f in steps.fields}
     assert shapes["steps/images/cam_high"] == (16, 24, 3)
     assert shapes["steps/qpos"] == (2,)
-    assert "rad: elbow, wrist" in next(f for f in document["recordSet"][2]["field"])["description"]
+    first = document["recordSet"][2]["field"][0]
+    assert "rad: elbow, wrist" in first["description"]
 
 
 @mlcroissant_warnings
@@ -249,15 +253,13 @@ def test_the_command_prints_writes_and_keeps(tmp_path: Path) -> None:
         pytest.param(("ds.zarr", "--licence", "a\x1b[2J"), "'\\x1b'", 2, id="control-character"),
         pytest.param(("ds.zarr", "--cite", "x" * 100_001), "100001 characters", 2, id="overlong"),
         pytest.param(("ds.zarr", "--cite", "\udcff"), "'\\udcff'", 2, id="no-utf-8"),
-        pytest.param(("ds.zarr", "--out", "gone/\0.md"), "", 1, id="no-file-name"),
+        pytest.param(("ds.zarr", "--out", "file/card.md"), "file", 1, id="no-folder"),
     ],
 )
 def test_mistakes_are_two_lines_and_keep_nothing(
     tmp_path: Path, words: tuple[str, ...], says: str, code: int
 ) -> None:
     ds = make(tmp_path / "ds.zarr")
-    if "no-file-name" in says or "\0" in "".join(words):
-        (tmp_path / "blocked").write_text("")
-        words = ("ds.zarr", "--out", "blocked/card.md")
+    (tmp_path / "file").write_text("")
     refused(run("act-data", "card", *words), says, code=code)
     assert facts_of(open_dataset(ds)).licence == ""
