@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import bench, deploy, evaluate, export, serve, simulate, train, truth
+from . import bench, deploy, evaluate, export, import_policy, serve, simulate, train, truth
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,6 +17,7 @@ app.command()(train.train)
 app.command()(deploy.deploy)
 app.command()(evaluate.evaluate)
 app.command()(export.export)
+app.command("import")(import_policy.import_policy)
 app.command()(bench.bench)
 app.command()(simulate.simulate)
 app.command()(serve.serve)

@@ -45,6 +45,7 @@ from act_model.export import ExportReport
 from act_model.export.records import OnnxMetadata
 from act_model.families.diffusion import DiffusionConfig
 from act_model.launch import Deployment
+from act_model.legacy import ImportReport
 from act_model.plan import Plan
 from act_model.recipe import TrainReport
 from act_model.serve.records import ServeReport
@@ -72,6 +73,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "episode": EpisodeRecord,
     "evaluation": EvaluationReport,
     "export-report": ExportReport,
+    "import-report": ImportReport,
     "ingest-report": IngestReport,
     "inspection": Inspection,
     "lerobot-notes": ActNotes,

@@ -1,0 +1,212 @@
+"""From a checkpoint of another program to a folder of ours.
+
+What the network needs to know of the robot (joints, units, rate, cameras) stands in none of those
+files: it comes from a dataset of that robot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from act_data import stats as statistics
+from act_data.errors import ConflictError, InputError, NotFoundError
+from act_data.interfaces import DatasetReader
+from act_data.records import FeatureStats, StatsRecord
+from act_model import checkpoint
+from act_model.checkpoint import contract_of
+from act_model.config import DatasetRef, ModelConfig, TrainConfig, VectorContract
+from act_model.legacy import lerobot
+from act_model.legacy.foreign import Foreign, count_layers
+from act_model.legacy.records import ImportReport
+from act_model.nn import ActCvae
+
+_SMALLEST_STD = 1e-12  # none: they have been applied to the deviations already
+_SHOWN = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportRequest:
+    """What is imported, and whose robot it is for.
+
+    Attributes:
+        path: The checkpoint: a folder.
+        out: The folder to write.
+        cameras: Image arrays of the robot, without "images/", in the order the network sees them;
+            () takes those that the checkpoint names.
+        state: Observation arrays that make up the state; action likewise.
+    """
+
+    path: Path
+    out: Path
+    cameras: tuple[str, ...] = ()
+    state: tuple[str, ...] = ("qpos",)
+    action: tuple[str, ...] = ("action",)
+
+
+def import_checkpoint(request: ImportRequest, robot: DatasetReader) -> ImportReport:
+    """Write the checkpoint as one of ours.
+
+    Args:
+        robot: A dataset of the robot, with the arrays that the policy sees and delivers. The range
+            of its values, too, is the range that a rollout keeps actions in.
+
+    Raises:
+        NotFoundError: A file, or an array of the robot, is missing.
+        StoreError: A file is damaged.
+        InputError: It is no ACT policy, one that our network cannot be, or not of this robot.
+        ConflictError: There is something at `request.out`.
+    """
+    if request.out.exists():
+        raise ConflictError(f"{request.out} exists", hint="Pick another name, or delete it first.")
+    foreign = _read(request.path)
+    cameras = _cameras(request, foreign, robot)
+    train = TrainConfig(state=request.state, action=request.action, std_floor=_SMALLEST_STD)
+    contract = contract_of(
+        robot.schema, train, foreign.model["chunk_size"], cameras=cameras, depth=()
+    )
+    for what, arrays, mean in (
+        ("state", contract.state, foreign.state_mean_S),
+        ("action", contract.action, foreign.action_mean_A),
+    ):
+        _check_size(foreign, what, arrays, mean)
+    model = ModelConfig.model_validate({**foreign.model, "cameras": cameras})
+    weights, fresh = _weights(foreign, model)
+    seen = statistics.compute(robot, "all")
+    stats = StatsRecord(
+        dataset=f"mean and std of {foreign.source}, ranges of {seen.dataset}",
+        version=seen.version,
+        content_hash=seen.content_hash,
+        split="all",
+        episodes=seen.episodes,
+        steps=seen.steps,
+        features={
+            **_numbers(contract.state, seen, foreign.state_mean_S, foreign.state_std_S),
+            **_numbers(contract.action, seen, foreign.action_mean_A, foreign.action_std_A),
+        },
+    )
+    checkpoint.save(
+        request.out,
+        weights=weights,
+        model=model,
+        train=train,
+        contract=contract,
+        stats=stats,
+        # Nobody knows what it was trained on, so no episode counts as held out.
+        dataset=DatasetRef(
+            path=f"unknown, of {foreign.source}",
+            uid="",
+            version=0,
+            content_hash="",
+            train=(),
+            val=(),
+        ),
+        step=0,
+        metrics={},
+    )
+    return ImportReport(
+        dialect=foreign.dialect,
+        source=foreign.source,
+        checkpoint=str(request.out),
+        weights=sum(tensor.numel() for tensor in weights.values()),
+        left_out=foreign.left_out,
+        fresh=fresh,
+        cameras=cameras,
+        depth=(),
+    )
+
+
+def _read(path: Path) -> Foreign:
+    if not path.exists():
+        raise NotFoundError(f"{path} does not exist", hint="Name a folder with a checkpoint.")
+    if (path / "contract.json").is_file():
+        raise InputError(f"{path} is one of our checkpoints", hint="Deploy it as it is.")
+    return lerobot.read(path)
+
+
+def _cameras(request: ImportRequest, foreign: Foreign, robot: DatasetReader) -> tuple[str, ...]:
+    there = [f.name for f in robot.schema.features if f.name.startswith("images/")]
+    names = request.cameras or foreign.cameras
+    wanted = foreign.camera_count or len(foreign.cameras)
+    missing = [name for name in names if f"images/{name}" not in there]
+    if missing or len(names) != wanted:
+        raise InputError(
+            f"{foreign.source} sees {wanted} cameras"
+            f"{''.join(f', {name}' for name in foreign.cameras)}; taken: {list(names)!r}, of the "
+            f"dataset's {[name.removeprefix('images/') for name in there]!r}",
+            hint="Give the dataset's cameras in the order of the checkpoint, each with --camera.",
+        )
+    return names
+
+
+def _check_size(
+    foreign: Foreign, what: str, arrays: Sequence[VectorContract], mean: NDArray[np.float64]
+) -> None:
+    there = sum(len(array.names) for array in arrays)
+    if not there == len(mean) == foreign.model[f"{what}_dim"]:
+        raise InputError(
+            f"the {what} of {foreign.source} has {foreign.model[f'{what}_dim']} numbers, its "
+            f"statistics {len(mean)}, the dataset's {', '.join(a.name for a in arrays)} {there}",
+            hint=f"Name the arrays that make it up, each with --{what}.",
+        )
+
+
+def _weights(foreign: Foreign, model: ModelConfig) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """All weights of our network, and which of them are fresh."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        wanted = ActCvae(model).state_dict()
+    found = dict(foreign.weights)
+    if model.cameras:
+        # None of them tells its cameras apart but by their backbones.
+        found["camera_ND"] = torch.zeros(len(model.cameras), model.hidden_dim)
+    fresh: list[str] = []
+    if not count_layers(found, "style.encoder"):  # trained without: nothing reads these then
+        fresh = [name for name in wanted if name.startswith(("style.", "latent."))]
+        found |= {name: wanted[name] for name in fresh}
+    wrong = [
+        f"{name} {tuple(found[name].shape) if name in found else 'missing'} instead of "
+        f"{tuple(wanted[name].shape) if name in wanted else 'nothing'}"
+        for name in sorted(wanted.keys() | found.keys())
+        if name not in wanted or name not in found or wanted[name].shape != found[name].shape
+    ]
+    if wrong:
+        raise InputError(
+            f"{foreign.source}: {len(wrong)} weights do not fit: {'; '.join(wrong[:_SHOWN])}",
+            hint="The network has parts that ours lacks, or the file is not whole.",
+        )
+    return {name: tensor.float() for name, tensor in found.items()}, tuple(fresh)
+
+
+def _numbers(
+    arrays: Sequence[VectorContract],
+    seen: StatsRecord,
+    mean: NDArray[np.float64],
+    std: NDArray[np.float64],
+) -> Mapping[str, FeatureStats]:
+    """The statistics of `arrays`: the robot's ranges, and what the network was trained with."""
+    features, start = {}, 0
+    for array in arrays:
+        part = slice(start, start := start + len(array.names))
+        own = seen.features[array.name]
+        # Our normalisation does not scale a constant dimension. Theirs did, and this network
+        # expects it: so none is constant.
+        above = [
+            float(np.nextafter(high, np.inf)) if high is not None and high == low else high
+            for low, high in zip(own.min, own.max, strict=True)
+        ]
+        features[array.name] = own.model_copy(
+            update={
+                "mean": tuple(mean[part].tolist()),
+                "std": tuple(std[part].tolist()),
+                "max": tuple(above),
+                "constant": (),
+            }
+        )
+    return features

@@ -1,0 +1,33 @@
+"""What an import says."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from act_data.records import Record
+
+Dialect = Literal["lerobot", "act", "act-plus-plus", "cobot_magic"]
+
+
+class ImportReport(Record):
+    """What came out of a checkpoint of another program.
+
+    Attributes:
+        dialect: Whose layout it has. One camera's backbone in the layout that act and act-plus-plus
+            share counts as "act".
+        source: The file with the weights.
+        checkpoint: The folder written.
+        weights: Numbers in the network now.
+        left_out: Tensors of the source that no prediction depends on.
+        fresh: Weights that the source lacks and no prediction depends on, drawn at random.
+        cameras: In the order in which the network sees them.
+    """
+
+    dialect: Dialect
+    source: str
+    checkpoint: str
+    weights: int
+    left_out: tuple[str, ...]
+    fresh: tuple[str, ...]
+    cameras: tuple[str, ...]
+    depth: tuple[str, ...]
