@@ -83,10 +83,14 @@ class TrainerRecord(Record):
     Attributes:
         best: The smallest validation error so far; None before the first validation.
         best_step: The step of `best`.
+        scale: What the loss was multiplied with, where training scales it ("fp16").
+        scale_steps: Steps since it changed.
     """
 
     best: float | None = None
     best_step: int | None = None
+    scale: float | None = None
+    scale_steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

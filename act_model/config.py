@@ -136,6 +136,14 @@ class TrainConfig(Record):
         grad_clip: Largest gradient norm; 0 switches clipping off.
         ema: Decay of the moving average of the weights that is validated, kept and deployed, once
             warmed up; 0 switches it off.
+        precision: Of the forward and backward pass; weights and optimiser stay float32.
+        compile: Let torch compile the network: minutes at first, then faster steps.
+        channels_last: Keep convolutions' weights and maps in the order that GPUs prefer.
+        parts: A batch is computed in that many parts of one size, one after the other where memory
+            is short, or by several processes under torchrun. Each has its own random streams.
+        warmup: Steps over which the learning rates rise.
+        schedule: What follows: "cosine" falls to 0 at the last step.
+        patience: The run ends after this many validations in a row without a better one; 0: never.
         val_every: Steps between validations; each also saves `last`.
         val_starts: Starts of the fixed validation grid per held-out episode.
         starts: What counts the same: every step, or every episode, which then gives one random
@@ -157,6 +165,13 @@ class TrainConfig(Record):
     ema: float = Field(0.0, ge=0, lt=1)
     normalise: Literal["mean_std", "unit", "symmetric"] = "mean_std"
     std_floor: float = Field(1e-2, gt=0)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    channels_last: bool = False
+    parts: PositiveInt = 1
+    warmup: int = Field(0, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    patience: int = Field(0, ge=0)
     augment: AugmentConfig | None = None
     loss: LossConfig = LossConfig()
     seed: int = 0

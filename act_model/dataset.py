@@ -245,14 +245,20 @@ class EpisodeChunks(Dataset[Sample]):
         ]
         return np.concatenate(spread)
 
-    def batches(self, start_step: int = 0) -> Generator[Batch, None, None]:
+    def batches(
+        self, start_step: int = 0, mine: Sequence[int] | None = None
+    ) -> Generator[Batch, None, None]:
         """The batches of training steps `start_step`, `start_step` + 1, ... without end.
 
         A batch depends on the seed and its step alone, so a run resumes at any step without
         replaying the ones before. With `config.workers` > 0 that many threads read ahead; the
         batches are the same. Close the generator to stop them.
+
+        Args:
+            mine: Of the `config.parts` that every batch is cut into, those to give, one after the
+                other; None for all of them.
         """
-        return read_ahead(self._batch, start_step, self._config.workers)
+        return read_ahead(self._batch, start_step, self._config, mine)
 
     def drawn(self, draws_B: NDArray[np.int64]) -> Batch:
         """The samples at these running numbers of the endless sequence of draws."""
@@ -261,8 +267,8 @@ class EpisodeChunks(Dataset[Sample]):
             return self.__getitems__(one_per_episode(seed, draws_B, self._first_of))
         return self.__getitems__(every_sample(seed, draws_B, len(self)))
 
-    def _batch(self, step: int) -> Batch:
-        return self.drawn(draws_of_step(step, self._config.batch_size))
+    def _batch(self, step: int, part: int, parts: int) -> Batch:
+        return self.drawn(draws_of_step(step, self._config.batch_size, part, parts))
 
     def _pictures(self, feature: Feature, places: Sequence[tuple[int, int]]) -> Tensor:
         buffer = self._buffers.take((len(places), *feature.shape), feature.dtype)
@@ -273,23 +279,30 @@ class EpisodeChunks(Dataset[Sample]):
 
 
 def read_ahead(
-    make: Callable[[int], Batch], start_step: int, workers: int
+    make: Callable[[int, int, int], Batch],
+    start_step: int,
+    config: TrainConfig,
+    mine: Sequence[int] | None,
 ) -> Generator[Batch, None, None]:
-    """The batches that `make` gives for `start_step`, `start_step` + 1, ... without end.
+    """The batches that `make` gives for (step, part, parts), from `start_step` on, without end.
 
-    With `workers` > 0 that many threads make them ahead. Close the generator to stop them.
+    With `config.workers` > 0 that many threads make them ahead. Close the generator to stop them.
+
+    Args:
+        mine: Parts of every step; None for all of them.
     """
+    parts = range(config.parts) if mine is None else mine
+    wanted = ((step, part) for step in itertools.count(start_step) for part in parts)
+    workers = config.workers
     if workers == 0:
-        while True:
-            yield make(start_step)
-            start_step += 1
+        for step, part in wanted:
+            yield make(step, part, config.parts)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="act-batch")
     ahead: deque[Future[Batch]] = deque()
     try:
         while True:
             while len(ahead) <= workers:
-                ahead.append(pool.submit(make, start_step))
-                start_step += 1
+                ahead.append(pool.submit(make, *next(wanted), config.parts))
             yield ahead.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -33,13 +33,15 @@ class Mixture:
     def __len__(self) -> int:
         return sum(len(part) for part in self._parts)
 
-    def batches(self, start_step: int = 0) -> Generator[Batch, None, None]:
+    def batches(
+        self, start_step: int = 0, mine: Sequence[int] | None = None
+    ) -> Generator[Batch, None, None]:
         """The batches of training steps `start_step`, ...; see `EpisodeChunks.batches`."""
-        return read_ahead(self._batch, start_step, self._config.workers)
+        return read_ahead(self._batch, start_step, self._config, mine)
 
-    def _batch(self, step: int) -> Batch:
+    def _batch(self, step: int, part: int, parts: int) -> Batch:
         config = self._config
-        draws = draws_of_step(step, config.batch_size)
+        draws = draws_of_step(step, config.batch_size, part, parts)
         which, inside = mixed(config.seed, draws, self._weights)
         batches = [
             part.drawn(inside[which == number])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from act_data.errors import ConflictError, InputError, NotFoundError
@@ -15,14 +16,18 @@ BEST = "best"
 LAST = "last"
 
 # What may differ when a run goes on: none of it changes what a step does.
-_FREE = {"train.steps", "train.workers", "train.device"}
+_FREE = {"train.steps", "train.workers", "train.device", "train.patience"}
 
 # What a run leaves that was killed before its first checkpoint: nothing worth keeping.
 _HARMLESS = {METRICS, f"{BEST}.new", f"{LAST}.new"}
 
 
-def open_run(out: Path, *, resume: bool) -> Checkpoint | None:
+def open_run(out: Path, *, resume: bool, shared: bool = False) -> Checkpoint | None:
     """The checkpoint to go on from; None for a new run, whose folder is made.
+
+    Args:
+        resume: Go on with the run in `out`.
+        shared: Another process makes the folder and writes into it.
 
     Raises:
         ConflictError: A new run, and `out` holds something.
@@ -38,6 +43,8 @@ def open_run(out: Path, *, resume: bool) -> Checkpoint | None:
                 f"{out} holds no run to resume: it has no {LAST!r} checkpoint",
                 hint="Start it without resume; the first checkpoint comes after val_every steps.",
             ) from None
+    if shared:
+        return None
     try:
         found = sorted({path.name for path in out.iterdir()} - _HARMLESS) if out.exists() else []
         out.mkdir(parents=True, exist_ok=True)
@@ -53,18 +60,22 @@ def open_run(out: Path, *, resume: bool) -> Checkpoint | None:
     return None
 
 
-def open_metrics(out: Path, *, up_to: int) -> JsonLines:
+def open_metrics(out: Path, *, up_to: int, shared: bool = False) -> JsonLines:
     """The metrics of the run in `out`: one line per step and validation, with "kind" and "step".
 
-    What came after step `up_to` is forgotten: a resumed run writes those lines again.
+    What came after step `up_to` is forgotten: a resumed run writes those lines again. Where the
+    folder is `shared`, another process writes them, and the lines of this one go nowhere.
 
     Raises:
         StoreError: The file cannot be written.
     """
+    content, hint = "the metrics", "Make room, then resume the run."
+    if shared:
+        return JsonLines(Path(os.devnull), content=content, hint=hint)
     return JsonLines(
         out / METRICS,
-        content="the metrics",
-        hint="Make room, then resume the run.",
+        content=content,
+        hint=hint,
         keep=lambda entry: isinstance(step := entry.get("step"), int) and step <= up_to,
     )
 
@@ -82,7 +93,7 @@ def refuse_changes(
 ) -> None:
     """See that `last` was started as it is to go on; otherwise it is not the same run.
 
-    Steps, workers and device are free, and the dataset may have moved.
+    Workers, device, patience and, with a constant rate, steps are free; the dataset may have moved.
 
     Raises:
         ConflictError: Names each entry that differs, with both values.
@@ -101,9 +112,11 @@ def refuse_changes(
             (model, train, dataset),
         )
     )
+    # A cosine has its end at the last step: with other steps it is another curve.
+    free = _FREE - {"train.steps"} if train.schedule == "cosine" else _FREE
     differing = [
         f"{key} was {then.get(key)!r}, is {now.get(key)!r}"
-        for key in sorted({*then, *now} - _FREE)
+        for key in sorted({*then, *now} - free)
         if then.get(key) != now.get(key)
     ]
     if differing:

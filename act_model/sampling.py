@@ -16,9 +16,14 @@ from numpy.typing import NDArray
 MIXTURE_BLOCK = 1000  # samples over which the shares of a mixture are exact
 
 
-def draws_of_step(step: int, batch_size: int) -> NDArray[np.int64]:
-    """Running numbers, from 0, of the (batch_size,) draws of training step `step`."""
-    return step * batch_size + np.arange(batch_size, dtype=np.int64)
+def draws_of_step(step: int, batch_size: int, part: int = 0, parts: int = 1) -> NDArray[np.int64]:
+    """Running numbers, from 0, of the draws of training step `step`: batch_size / parts of them.
+
+    Args:
+        part: Which of the equal `parts` of the step's batch.
+    """
+    size = batch_size // parts
+    return step * batch_size + part * size + np.arange(size, dtype=np.int64)
 
 
 @lru_cache(maxsize=4)

@@ -8,6 +8,8 @@ and augmentation are functions of (seed, step), so a resumed run replays nothing
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import math
 import signal
 import threading
 import time
@@ -16,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import torch
 from pydantic import ValidationError
 from torch import nn
 
@@ -33,21 +34,17 @@ from act_model.checkpoint import (
     load_weights,
     save,
 )
-from act_model.config import Contract, DatasetRef, ModelConfig, NetworkConfig, TrainConfig
+from act_model.config import DatasetRef, NetworkConfig, TrainConfig
 from act_model.dataset import vector_of
 from act_model.families import DEFAULT, family_of
+from act_model.joint_groups import action_names, joint_groups
 from act_model.nn import load_backbone_weights
 from act_model.nn.backbone import CameraBackbone
 from act_model.policy import device_of
+from act_model.preflight import check_run
+from act_model.ranks import Ranks, ranks
 from act_model.run_folder import BEST, LAST, open_metrics, open_run, refuse_changes
-from act_model.step import (
-    backward,
-    check_finite,
-    load_moments,
-    moments,
-    new_network,
-    new_optimizer,
-)
+from act_model.step import Stepper, load_moments, moments, restore_scale, scale_of
 from act_model.training_data import chunks_of, dataset_ref, statistics_for, training_chunks
 from act_model.transforms import Transform
 from act_model.validate import Validation, validate
@@ -63,6 +60,7 @@ class StepReport:
         losses: "loss" and its parts.
         grad_norm: Before clipping.
         samples_per_s: Of this step, reading included and validation not.
+        seconds: Where its time went: "data" is waiting for the loader; the others as in `Taken`.
         validation: When this step was followed by one.
         saved: Checkpoints written after this step.
     """
@@ -72,6 +70,7 @@ class StepReport:
     losses: Mapping[str, float]
     grad_norm: float
     samples_per_s: float
+    seconds: Mapping[str, float]
     validation: Validation | None = None
     saved: tuple[Path, ...] = ()
 
@@ -87,6 +86,8 @@ class TrainResult:
         best_l1: In the robot's units.
         metrics: Of the last validation.
         samples: Steps of the training episodes at which a chunk can start.
+        data_wait: Share of this sitting's training time that was spent waiting for data; None
+            without a step.
         notes: Sentences for people.
     """
 
@@ -97,6 +98,7 @@ class TrainResult:
     best_l1: float | None
     metrics: Mapping[str, float]
     samples: int
+    data_wait: float | None
     dataset: DatasetRef
     notes: tuple[str, ...] = ()
 
@@ -145,12 +147,29 @@ def train(
         StoreError: A checkpoint cannot be read or written.
     """
     config = config or TrainConfig()
+    with ranks() as together:
+        return _train(
+            reader, out, config, model or {}, stats, tuple(cotrain), resume, on_step, together
+        )
+
+
+def _train(
+    reader: DatasetReader,
+    out: Path,
+    config: TrainConfig,
+    model: Mapping[str, object],
+    stats: StatsRecord | None,
+    cotrain: Sequence[tuple[DatasetReader, float]],
+    resume: bool,
+    on_step: Callable[[StepReport], None] | None,
+    together: Ranks,
+) -> TrainResult:
     device = device_of(config.device)
-    architecture = model_config(reader.schema, config, model or {})
+    architecture = model_config(reader.schema, config, model)
     dataset = dataset_ref(reader, cotrain)
-    if isinstance(architecture, ModelConfig):
-        _check_is_pad(architecture, config)
-    last = open_run(out, resume=resume)
+    check_run(config, architecture, dataset)
+    mine = together.mine(config.parts)
+    last = open_run(out, resume=resume, shared=not together.first)
     stats = statistics_for(reader, stats, last)
     if last is not None:
         refuse_changes(last, architecture, config, dataset)
@@ -161,88 +180,106 @@ def train(
         cameras=architecture.cameras,
         depth=architecture.depth,
     )
-    names = _action_names(contract)
+    names, groups = action_names(contract.action), joint_groups(contract.action)
     transform = Transform(architecture, contract, stats, config).to(device)
     chunks = training_chunks(reader, cotrain, config, architecture, contract)
     held_out = chunks_of(reader, "val", config, architecture) if dataset.val else None
     grid = held_out.grid(config.val_starts) if held_out else ()
 
-    family = family_of(architecture)
-    net = new_network(architecture, config).to(device)
-    optimizer = new_optimizer(net, config)
-    average: WeightAverage | None = None
+    stepper = Stepper(architecture, config, device, together)
+    net = stepper.net
     record, step, metrics, good = TrainerRecord(), 0, dict[str, float](), "none yet"
     if last is None:
         _load_backbone(net, architecture)
-        average = WeightAverage(net, config.ema) if config.ema else None
-    else:
-        average = WeightAverage(net, config.ema) if config.ema else None
-        record, step, metrics = _restore(last, net, optimizer, average)
+    average = WeightAverage(net, config.ema) if config.ema else None
+    if last is not None:
+        record, step, metrics = _restore(last, stepper, average)
         good = f"{last.folder}, of step {step}"
 
     def keep(name: str, trainer: TrainerState | None = None) -> Path:
-        save(
-            out / name,
-            weights=net.state_dict(),
-            model=architecture,
-            train=config,
-            contract=contract,
-            stats=stats,
-            dataset=dataset,
-            step=step,
-            metrics=metrics,
-            trainer=trainer,
-        )
+        if together.first:
+            save(
+                out / name,
+                weights=net.state_dict(),
+                model=architecture,
+                train=config,
+                contract=contract,
+                stats=stats,
+                dataset=dataset,
+                step=step,
+                metrics=metrics,
+                trainer=trainer,
+            )
         return out / name
 
+    waited = spent = 0.0
     with (
-        open_metrics(out, up_to=step) as log,
-        contextlib.closing(chunks.batches(step)) as batches,
+        open_metrics(out, up_to=step, shared=not together.first) as log,
+        contextlib.closing(chunks.batches(step, mine)) as batches,
         _interrupts() as interrupted,
     ):
-        while step < config.steps:
+        while step < config.steps and not _run_dry(record, step, config):
             started = time.perf_counter()
-            batch = next(batches).to(device)
-            losses, grad_norm = backward(family, net, transform, batch, config, step)
+            parts = [next(batches) for _ in mine]
+            wait = time.perf_counter() - started
+            taken = stepper.take(transform, parts, step, good)
             step += 1
-            check_finite(losses, grad_norm, step, good)
-            optimizer.step()
             if average is not None:
                 average.update(step)
-            rate = config.batch_size / (time.perf_counter() - started)
-            rates = {"lr": config.lr, "lr_backbone": config.lr_backbone, "samples_per_s": rate}
-            numbers = {**losses, "grad_norm": grad_norm, **rates, "time": time.time()}
-            log.write({"kind": "train", "step": step, **numbers})
+            seconds = time.perf_counter() - started
+            waited, spent = waited + wait, spent + seconds
+            times = {"data": wait, **taken.seconds}
+            report = StepReport(
+                step=step,
+                steps=config.steps,
+                losses=taken.losses,
+                grad_norm=taken.grad_norm,
+                samples_per_s=config.batch_size / seconds,
+                seconds=times,
+            )
+            log.write(
+                {
+                    "kind": "train",
+                    "step": step,
+                    **taken.losses,
+                    **({"grad_norm": taken.grad_norm} if math.isfinite(taken.grad_norm) else {}),
+                    "lr": taken.lr,
+                    "lr_backbone": taken.lr_backbone,
+                    "samples_per_s": report.samples_per_s,
+                    "data_wait": wait / seconds,
+                    **{f"s/{name}": value for name, value in times.items()},
+                    "time": time.time(),
+                }
+            )
 
             due = step % config.val_every == 0 or step == config.steps
             validation: Validation | None = None
             saved: list[Path] = []
-            stop = interrupted.is_set()
+            stop = together.total(interrupted.is_set()) > 0
             if due or stop:
-                trainer_tensors = moments(net, optimizer, average)
+                tensors = moments(net, stepper.optimizer, average)
                 with average.in_place() if average is not None else contextlib.nullcontext():
                     if due and held_out is not None:
                         validation = validate(
-                            family, net, transform, held_out, grid, names=names, device=device
+                            stepper.family,
+                            net,
+                            transform,
+                            held_out,
+                            grid,
+                            names=names,
+                            groups=groups,
+                            device=device,
                         )
                         metrics = validation.flat()
                         log.write({"kind": "val", "step": step, **metrics, "time": time.time()})
                         if record.best is None or validation.l1 < record.best:
                             record = TrainerRecord(best=validation.l1, best_step=step)
                             saved.append(keep(BEST))
-                    saved.append(keep(LAST, TrainerState(record=record, moments=trainer_tensors)))
+                    scaled = record.model_copy(update=scale_of(stepper.scaler))
+                    saved.append(keep(LAST, TrainerState(record=scaled, moments=tensors)))
                 good = f"{out / LAST}, of step {step}"
-            if on_step is not None:
-                report = StepReport(
-                    step=step,
-                    steps=config.steps,
-                    losses=losses,
-                    grad_norm=grad_norm,
-                    samples_per_s=rate,
-                    validation=validation,
-                    saved=tuple(saved),
-                )
-                on_step(report)
+            if on_step is not None and together.first:
+                on_step(dataclasses.replace(report, validation=validation, saved=tuple(saved)))
             if stop:
                 raise KeyboardInterrupt
     return TrainResult(
@@ -253,9 +290,17 @@ def train(
         best_l1=record.best,
         metrics=metrics,
         samples=len(chunks),
+        data_wait=waited / spent if spent else None,
         dataset=dataset,
-        notes=_notes(dataset, architecture, resumed=last is not None),
+        notes=_notes(dataset, architecture, config, step, resumed=last is not None),
     )
+
+
+def _run_dry(record: TrainerRecord, step: int, config: TrainConfig) -> bool:
+    """Whether `config.patience` validations in a row were no better than the best one."""
+    if not config.patience or record.best_step is None:
+        return False
+    return step // config.val_every - record.best_step // config.val_every >= config.patience
 
 
 def model_config(
@@ -295,26 +340,15 @@ def model_config(
 # --- before the first step --------------------------------------------------------------------
 
 
-def _check_is_pad(model: ModelConfig, config: TrainConfig) -> None:
-    """A head that the loss does not weigh would stay random; a weight needs its head."""
-    if model.is_pad_head != (config.loss.is_pad_weight > 0):
-        raise InputError(
-            f"is_pad_head of the model is {model.is_pad_head!r}, and is_pad_weight of the loss is "
-            f"{config.loss.is_pad_weight!r}",
-            hint="Set both, e.g. is_pad_head true and is_pad_weight 1, or neither.",
-        )
-
-
-def _action_names(contract: Contract) -> list[str]:
-    """One per dimension of the action; arrays that use the same names are told apart."""
-    names = [name for array in contract.action for name in array.names]
-    if len(set(names)) < len(names):
-        names = [f"{array.name}/{name}" for array in contract.action for name in array.names]
-    return names
-
-
-def _notes(dataset: DatasetRef, model: NetworkConfig, *, resumed: bool) -> tuple[str, ...]:
+def _notes(
+    dataset: DatasetRef, model: NetworkConfig, config: TrainConfig, step: int, *, resumed: bool
+) -> tuple[str, ...]:
     notes = []
+    if step < config.steps:
+        notes.append(
+            f"The run ended at step {step} of {config.steps}: {config.patience} validations in a "
+            "row were no better."
+        )
     if not dataset.val:
         notes.append(
             "No episode was held out: nothing was validated and no `best` was kept; "
@@ -332,21 +366,19 @@ def _load_backbone(net: nn.Module, model: NetworkConfig) -> None:
 
 
 def _restore(
-    last: Checkpoint,
-    net: nn.Module,
-    optimizer: torch.optim.AdamW,
-    average: WeightAverage | None,
+    last: Checkpoint, stepper: Stepper, average: WeightAverage | None
 ) -> tuple[TrainerRecord, int, dict[str, float]]:
-    """Bring network and optimiser to where `last` was saved."""
+    """Bring network, optimiser and average to where `last` was saved."""
     trainer = load_trainer(last)
     try:
-        net.load_state_dict(load_weights(last))
+        stepper.net.load_state_dict(load_weights(last))
     except RuntimeError as e:
         raise StoreError(
             f"{last.folder}: the weights do not fit the network: {e}",
             hint="The checkpoint is of another version of the toolkit: start a new run.",
         ) from e
-    load_moments(net, optimizer, average, trainer.moments)
+    load_moments(stepper.net, stepper.optimizer, average, trainer.moments)
+    restore_scale(stepper.scaler, trainer.record)
     return trainer.record, last.step, dict(last.metrics)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,6 +15,18 @@ from act_model.config import DatasetRef, ModelConfig, TrainConfig
 from act_model.nn import ActCvae
 
 K = 6
+
+# A network of each family whose steps take milliseconds.
+TINY: Mapping[str, Mapping[str, object]] = {
+    "act": {
+        "hidden_dim": 16, "heads": 2, "feedforward_dim": 32, "encoder_layers": 1,
+        "decoder_layers": 1, "style_layers": 1, "latent_dim": 4,
+    },
+    "diffusion": {
+        "hidden_dim": 16, "heads": 2, "feedforward_dim": 32, "encoder_layers": 1,
+        "decoder_layers": 2, "levels": 20, "steps": 4,
+    },
+}  # fmt: skip
 
 
 def save_checkpoint(

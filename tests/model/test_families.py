@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -33,20 +32,11 @@ from act_model.families.diffusion.network import Denoiser
 from act_model.policy import Policy
 from act_model.recipe import TrainRequest
 from act_model.train import TrainResult, train
+from tests.model import small_policy
 from tests.model.memory_dataset import MemoryDataset, dataset_of, schema_of
 
 K = 5
-TINY: Mapping[str, Mapping[str, object]] = {
-    "act": {
-        "hidden_dim": 16, "heads": 2, "feedforward_dim": 32, "encoder_layers": 1,
-        "decoder_layers": 1, "style_layers": 1, "latent_dim": 4,
-    },
-    "diffusion": {
-        "hidden_dim": 16, "heads": 2, "feedforward_dim": 32, "encoder_layers": 1,
-        "decoder_layers": 2, "levels": 20, "steps": 4,
-    },
-    "linear": {},
-}  # fmt: skip
+TINY = {**small_policy.TINY, "linear": {}}
 
 
 class LinearConfig(NetworkConfig):
