@@ -229,7 +229,9 @@ def test_ctrl_c_ends_the_step_at_hand_and_saves_it(tmp_path: Path) -> None:
 def test_a_finished_run_is_resumed_to_where_it_is(tmp_path: Path) -> None:
     done = run(tmp_path / "run")
     again = run(tmp_path / "run", resume=True)
-    assert dataclasses.replace(again, notes=done.notes) == done
+    # No step was taken, so nothing was waited for.
+    assert again.data_wait is None
+    assert dataclasses.replace(again, notes=done.notes, data_wait=done.data_wait) == done
 
 
 # --- what is kept -----------------------------------------------------------------------------
