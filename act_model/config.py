@@ -140,7 +140,9 @@ class TrainConfig(Record):
         compile: Let torch compile the network: minutes at first, then faster steps.
         channels_last: Keep convolutions' weights and maps in the order that GPUs prefer.
         parts: A batch is computed in that many parts of one size, one after the other where memory
-            is short, or by several processes under torchrun. Each has its own random streams.
+            is short, or by several processes under torchrun. Each has its own random streams. What
+            is no sum over samples is taken part by part: free bits, and the share of valid actions
+            that a committed prefix leaves.
         warmup: Steps over which the learning rates rise.
         schedule: What follows: "cosine" falls to 0 at the last step.
         patience: The run ends after this many validations in a row without a better one; 0: never.

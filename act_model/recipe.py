@@ -19,6 +19,7 @@ from act_model.config import TrainConfig
 from act_model.config_file import ConfigFile, read_config
 from act_model.families import DEFAULT, Family, Size, family_of
 from act_model.nn import imagenet_at_hand
+from act_model.ranks import speaks
 from act_model.run_folder import discard_empty
 from act_model.train import StepReport, TrainResult
 from act_model.train import train as train_on
@@ -135,9 +136,10 @@ def train(
                 hint="Lower --batch-size, --image-size or --chunk, or take a smaller --size.",
             ) from None
         raise
-    Registry().register_checkpoint(
-        result.checkpoint, result.dataset, step=result.best_step or result.steps
-    )
+    if speaks():
+        Registry().register_checkpoint(
+            result.checkpoint, result.dataset, step=result.best_step or result.steps
+        )
     return _train_report(out, result)
 
 

@@ -92,6 +92,7 @@ def train(
     Example: act-model train ds.zarr --size small --steps 2000
     """
     with console.errors():
+        from act_model.ranks import speaks
         from act_model.recipe import TrainRequest
         from act_model.recipe import train as run
 
@@ -126,6 +127,8 @@ def train(
         )
         with console.training() as on_step:
             report = run(request, on_step=on_step)
+        if not speaks():
+            return
         if json:
             console.write_json(report.model_dump(mode="json"))
         else:

@@ -250,6 +250,7 @@ def test_metrics_tell_every_step_and_every_validation(tmp_path: Path) -> None:
     assert set(val_lines[0]) == {
         "kind", "step", "time", "l1", "l1@1", "l1@5",
         "l1/command/joint0", "l1/command/joint1", "l1/command/joint2",
+        "l1@1/arms", "l1@5/arms", "seam/arms",
     }  # fmt: skip
     assert result.metrics["l1"] == val_lines[-1]["l1"]
 
