@@ -22,6 +22,7 @@ from tests.cli.commands import BIN, refused, run
 from tests.model import hostile
 from tests.model.memory_dataset import dataset_of, schema_of
 from tests.model.small_policy import K, save_checkpoint
+from tests.ros1_graph import eventually
 
 OBSERVATION = {
     "qpos": np.zeros(3, np.float32),
@@ -154,7 +155,7 @@ def test_peers_that_hold_on_are_bounded_and_let_go(folder: Path) -> None:
                     )
                     sock.sendall(data)
         assert running.memory_mib() < base + 20
-        assert running.open_files() <= files + 33
+        eventually(lambda: running.open_files() <= files + 33, "connections pile up")
         deadline = time.monotonic() + 30
         with PolicyClient(f"ws://127.0.0.1:{running.port}", timeout_s=30) as client:
             assert client.predict(OBSERVATION).shape == (K, 3)

@@ -46,11 +46,13 @@ def complaint(folder: Path, text: str) -> str:
 # --- the presets that come with the toolkit ---------------------------------------------------
 
 
+REAL = ("aloha", "aloha2_ros2", "cobot_magic", "mobile_aloha")
+SIMULATED = ("aloha_sim", "aloha_sim_state", "aloha_sim_three_cameras")  # moved by their simulator
 LEADERS = {"leader_left", "leader_right"}
 
 
 def test_the_presets_are_these() -> None:
-    assert preset_names() == ("aloha", "aloha2_ros2", "cobot_magic", "mobile_aloha")
+    assert preset_names() == (*REAL[:2], *SIMULATED, *REAL[2:])
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -107,7 +109,7 @@ def test_a_preset_reads_the_topics_of_its_robot(name: str, topics: set[str]) -> 
     assert (robot.fps, robot.action_shift) == (50, 0)
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", REAL)
 def test_every_joint_of_an_action_is_commanded_once_and_measured(name: str) -> None:
     robot = load_robot(name)
     acted = {p.stream for a in robot.arrays if a.role is Role.ACTION for p in a.parts}
@@ -380,7 +382,7 @@ def test_any_text_loads_or_is_an_input_error(text: str, at: int, cut: int) -> No
 def test_a_name_that_is_no_preset_is_told_the_nearest() -> None:
     with pytest.raises(NotFoundError, match="no robot preset 'cobot'") as caught:
         load_robot("cobot")
-    assert "aloha, aloha2_ros2, cobot_magic, mobile_aloha" in caught.value.hint
+    assert ", ".join(preset_names()) in caught.value.hint
 
 
 def test_a_file_that_is_not_there_is_not_found(tmp_path: Path) -> None:

@@ -175,4 +175,4 @@ def _drive(follower: FollowerProcess, open_robot: Callable[[], LiveRobot], sink_
     assert last_base["values"] == [0.0, 0.0]
     sink.close()
     robot.close()
-    assert robot.observe() is None or robot.observe() is None
+    assert len(list(iter(robot.observe, None))) < 100  # what had arrived, and then the end

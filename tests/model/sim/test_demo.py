@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from act_model.run_folder import BEST
+from tests.cli.commands import BIN
 
 ROOT = Path(__file__).parents[3]
 
@@ -17,9 +18,10 @@ ROOT = Path(__file__).parents[3]
 def test_the_demo_goes_from_demonstrations_to_a_success_rate(pixels: str, tmp_path: Path) -> None:
     out = tmp_path / "demo"
     small = {"DEMO_STEPS": "3", "DEMO_DEMOS": "3", "DEMO_TRIALS": "1", "DEMO_JOBS": "1"}
+    path = f"{BIN}:{os.environ['PATH']}"
     ran = subprocess.run(
         ["bash", str(ROOT / "examples" / "demo_sim.sh")],
-        env=os.environ | small | {"DEMO_DIR": str(out), "DEMO_PIXELS": pixels},
+        env=os.environ | small | {"DEMO_DIR": str(out), "DEMO_PIXELS": pixels, "PATH": path},
         capture_output=True,
         text=True,
     )
