@@ -37,8 +37,7 @@ class Foreign:
         model: Fields of ModelConfig that the file tells, cameras excepted.
         weights: Under our names.
         left_out: Names of tensors that no prediction depends on.
-        cameras: As the file calls them; () where it does not.
-        camera_count: How many backbones it has; None where one serves any number.
+        cameras: As the file calls them, in order.
         state_mean_S: In the robot's units, as all four.
         state_std_S: What states are divided by.
     """
@@ -49,7 +48,6 @@ class Foreign:
     weights: dict[str, Tensor]
     left_out: tuple[str, ...]
     cameras: tuple[str, ...]
-    camera_count: int | None
     state_mean_S: NDArray[np.float64]
     state_std_S: NDArray[np.float64]
     action_mean_A: NDArray[np.float64]
@@ -81,7 +79,7 @@ def renamed(
         raise InputError(
             f"{source} has {len(unknown)} tensors that are no part of an ACT network, first "
             f"{unknown[0]!r}",
-            hint="Checkpoints of act, act-plus-plus, cobot_magic and LeRobot's ACT can be read.",
+            hint="Checkpoints of LeRobot's ACT can be read.",
         )
     return ours, tuple(left_out)
 
@@ -122,7 +120,7 @@ def sizes(weights: Mapping[str, Tensor], source: str) -> dict[str, Any]:
         "chunk_size": queries.shape[0],
         "state_dim": state.shape[1],
         "action_dim": head.shape[0],
-        # All of these programs start their decoder from zeros.
+        # As the published code does, and LeRobot after it.
         "decoder_start": "zeros",
     }
     if "backbone.nets.0.conv1.weight" in weights:

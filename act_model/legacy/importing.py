@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor
 
 from act_data import stats as statistics
@@ -76,7 +77,15 @@ def import_checkpoint(request: ImportRequest, robot: DatasetReader) -> ImportRep
         ("action", contract.action, foreign.action_mean_A),
     ):
         _check_size(foreign, what, arrays, mean)
-    model = ModelConfig.model_validate({**foreign.model, "cameras": cameras})
+    try:
+        model = ModelConfig.model_validate({**foreign.model, "cameras": cameras})
+    except ValidationError as e:
+        first = e.errors()[0]
+        raise InputError(
+            f"{foreign.source}: {'.'.join(map(str, first['loc']))} is {first['input']!r}: "
+            f"{first['msg']}",
+            hint="Our network cannot have this size.",
+        ) from e
     weights, fresh = _weights(foreign, model)
     seen = statistics.compute(robot, "all")
     stats = StatsRecord(
@@ -118,7 +127,6 @@ def import_checkpoint(request: ImportRequest, robot: DatasetReader) -> ImportRep
         left_out=foreign.left_out,
         fresh=fresh,
         cameras=cameras,
-        depth=(),
     )
 
 
@@ -133,12 +141,10 @@ def _read(path: Path) -> Foreign:
 def _cameras(request: ImportRequest, foreign: Foreign, robot: DatasetReader) -> tuple[str, ...]:
     there = [f.name for f in robot.schema.features if f.name.startswith("images/")]
     names = request.cameras or foreign.cameras
-    wanted = foreign.camera_count or len(foreign.cameras)
     missing = [name for name in names if f"images/{name}" not in there]
-    if missing or len(names) != wanted:
+    if missing or len(names) != len(foreign.cameras):
         raise InputError(
-            f"{foreign.source} sees {wanted} cameras"
-            f"{''.join(f', {name}' for name in foreign.cameras)}; taken: {list(names)!r}, of the "
+            f"{foreign.source} sees {list(foreign.cameras)!r}; taken: {list(names)!r}, of the "
             f"dataset's {[name.removeprefix('images/') for name in there]!r}",
             hint="Give the dataset's cameras in the order of the checkpoint, each with --camera.",
         )
@@ -164,7 +170,7 @@ def _weights(foreign: Foreign, model: ModelConfig) -> tuple[dict[str, Tensor], t
         wanted = ActCvae(model).state_dict()
     found = dict(foreign.weights)
     if model.cameras:
-        # None of them tells its cameras apart but by their backbones.
+        # It does not tell its cameras apart.
         found["camera_ND"] = torch.zeros(len(model.cameras), model.hidden_dim)
     fresh: list[str] = []
     if not count_layers(found, "style.encoder"):  # trained without: nothing reads these then

@@ -128,7 +128,6 @@ def read(folder: Path) -> Foreign:
         weights=weights,
         left_out=left_out,
         cameras=tuple(name.rpartition(".")[2] for name in cameras),
-        camera_count=None,
         state_mean_S=_numbers(folder, statistics, _STATE, "mean"),
         state_std_S=_numbers(folder, statistics, _STATE, "std") + _EPSILON,
         action_mean_A=_numbers(folder, statistics, _ACTION, "mean"),

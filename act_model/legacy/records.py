@@ -6,15 +6,14 @@ from typing import Literal
 
 from act_data.records import Record
 
-Dialect = Literal["lerobot", "act", "act-plus-plus", "cobot_magic"]
+Dialect = Literal["lerobot"]
 
 
 class ImportReport(Record):
     """What came out of a checkpoint of another program.
 
     Attributes:
-        dialect: Whose layout it has. One camera's backbone in the layout that act and act-plus-plus
-            share counts as "act".
+        dialect: Whose layout it has.
         source: The file with the weights.
         checkpoint: The folder written.
         weights: Numbers in the network now.
@@ -30,4 +29,3 @@ class ImportReport(Record):
     left_out: tuple[str, ...]
     fresh: tuple[str, ...]
     cameras: tuple[str, ...]
-    depth: tuple[str, ...]

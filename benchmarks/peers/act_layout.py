@@ -1,4 +1,4 @@
-"""The published ACT network under the names of its programs, for comparison with an import.
+"""The published ACT network under LeRobot's names, for comparison with an import.
 
 Built from torch's own MultiheadAttention and torchvision's ResNet, so nothing of ours is in it. It
 predicts with z = 0, as a robot does. Shape suffixes: B batch, N cameras, S state dim, T tokens, D
@@ -7,15 +7,23 @@ hidden dim, K chunk, A action dim.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
+
+SIZE = (32, 48)
+NORMALISER = "policy_preprocessor_step_3_normalizer_processor.safetensors"
+MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
 
 class Layer(nn.Module):
@@ -41,45 +49,40 @@ class Layer(nn.Module):
 
 
 class Stack(nn.Module):
-    """Layers, and the norm behind a decoder. `used` of them count."""
+    """Layers, and the norm behind a decoder."""
 
-    def __init__(self, layers: int, sizes: tuple[int, int, int], *, cross: bool, used: int) -> None:
+    def __init__(self, layers: int, sizes: tuple[int, int, int], *, cross: bool) -> None:
         super().__init__()
         self.layers = nn.ModuleList(Layer(*sizes, cross=cross) for _ in range(layers))
         self.norm = nn.LayerNorm(sizes[0]) if cross else nn.Identity()
-        self.used = used
 
     def forward(
         self, x: Tensor, at: Tensor, memory: Tensor | None = None, memory_at: Any = None
     ) -> Tensor:
-        for layer in self.layers[: self.used]:
+        for layer in self.layers:
             x = layer(x, at, memory, memory_at)
         out: Tensor = self.norm(x)
         return out
 
 
 class Published(nn.Module):
-    """The network; `lerobot` or `original` gives its weights the names of one program.
+    """The network, with random weights.
 
     Args:
-        backbones: 1 for a shared one.
         style_layers: 0 for a policy that was trained without the encoder half.
-        decoder: Layers it has, and how many of them what comes out has passed.
     """
 
     def __init__(
         self,
         *,
         cameras: int,
-        backbones: int,
         joints: int,
-        actions: int,
         chunk: int,
         sizes: tuple[int, int, int] = (32, 8, 48),
         latent: int = 6,
         encoder_layers: int = 2,
         style_layers: int = 2,
-        decoder: tuple[int, int] = (1, 1),
+        decoder_layers: int = 1,
         resnet: str = "resnet18",
         seed: int = 0,
     ) -> None:
@@ -87,20 +90,18 @@ class Published(nn.Module):
         torch.manual_seed(seed)
         dim = sizes[0]
         self.cameras, self.latent = cameras, latent
-        self.backbones = nn.ModuleList()
-        for _ in range(backbones):
-            full = getattr(models, resnet)(weights=None, norm_layer=FrozenBatchNorm2d)
-            self.backbones.append(IntermediateLayerGetter(full, {"layer4": "0"}))
+        full = getattr(models, resnet)(weights=None, norm_layer=FrozenBatchNorm2d)
+        self.backbone = IntermediateLayerGetter(full, {"layer4": "0"})
         channels = full.fc.in_features
         self.see = nn.Conv2d(channels, dim, 1)
         self.state, self.z = nn.Linear(joints, dim), nn.Linear(latent, dim)
         self.positions, self.queries = nn.Embedding(2, dim), nn.Embedding(chunk, dim)
-        self.encoder = Stack(encoder_layers, sizes, cross=False, used=encoder_layers)
-        self.decoder = Stack(decoder[0], sizes, cross=True, used=decoder[1])
-        self.head, self.over = nn.Linear(dim, actions), nn.Linear(dim, 1)
-        self.style = Stack(style_layers, sizes, cross=False, used=style_layers)
+        self.encoder = Stack(encoder_layers, sizes, cross=False)
+        self.decoder = Stack(decoder_layers, sizes, cross=True)
+        self.head = nn.Linear(dim, joints)
+        self.style = Stack(style_layers, sizes, cross=False)
         self.cls = nn.Embedding(1, dim)
-        self.style_state, self.style_action = nn.Linear(joints, dim), nn.Linear(actions, dim)
+        self.style_state, self.style_action = nn.Linear(joints, dim), nn.Linear(joints, dim)
         self.distribution = nn.Linear(dim, 2 * latent)
         for name, tensor in self.state_dict().items():  # what training leaves is never 0 and 1
             if tensor.ndim == 1 and "running" not in name:
@@ -115,8 +116,7 @@ class Published(nn.Module):
         tokens = [torch.stack([z_BD, self.state(state_BS)], dim=1)]
         places = [self.positions.weight]
         for n in range(self.cameras):
-            net = self.backbones[n % len(self.backbones)]
-            seen = self.see(net(images_BN3HW[:, n])["0"])
+            seen = self.see(self.backbone(images_BN3HW[:, n])["0"])
             tokens.append(seen.flatten(2).transpose(1, 2))
             places.append(cells(seen.shape[1], *seen.shape[2:]))
         at = torch.cat(places)
@@ -128,37 +128,63 @@ class Published(nn.Module):
     def lerobot(self) -> dict[str, Tensor]:
         """Its weights as LeRobot's model.safetensors has them."""
         names = {
-            "backbones.0": "backbone", "see": "encoder_img_feat_input_proj",
+            "backbone": "backbone", "see": "encoder_img_feat_input_proj",
             "state": "encoder_robot_state_input_proj", "z": "encoder_latent_input_proj",
             "positions": "encoder_1d_feature_pos_embed", "queries": "decoder_pos_embed",
             "encoder": "encoder", "decoder": "decoder", "head": "action_head",
             "style": "vae_encoder", "cls": "vae_encoder_cls_embed",
             "style_state": "vae_encoder_robot_state_input_proj",
             "style_action": "vae_encoder_action_input_proj",
-            "distribution": "vae_encoder_latent_output_proj", "over": None,
+            "distribution": "vae_encoder_latent_output_proj",
         }  # fmt: skip
-        return self._named(names)
-
-    def original(self) -> dict[str, Tensor]:
-        """Its weights as act's and act-plus-plus' policy_best.ckpt have them."""
-        names = {
-            "see": "input_proj", "state": "input_proj_robot_state", "z": "latent_out_proj",
-            "positions": "additional_pos_embed", "queries": "query_embed",
-            "encoder": "transformer.encoder", "decoder": "transformer.decoder",
-            "head": "action_head", "over": "is_pad_head", "style": "encoder", "cls": "cls_embed",
-            "style_state": "encoder_joint_proj", "style_action": "encoder_action_proj",
-            "distribution": "latent_proj",
-        }  # fmt: skip
-        each = {f"backbones.{n}": f"backbones.{n}.0.body" for n in range(len(self.backbones))}
-        return self._named(names | each)
-
-    def _named(self, names: Mapping[str, str | None]) -> dict[str, Tensor]:
         found = {}
         for name, tensor in self.state_dict().items():
             own = max((n for n in names if name.startswith(f"{n}.")), key=len)
-            if names[own] is not None:
-                found[f"model.{names[own]}{name[len(own) :]}"] = tensor.clone()
+            found[f"model.{names[own]}{name[len(own) :]}"] = tensor.contiguous()
         return found
+
+
+def save_as_lerobot(folder: Path, net: Published, cameras: Sequence[str]) -> None:
+    """What LeRobot's `save_pretrained` leaves, of a policy with pictures of 32x48.
+
+    And `seen.npz`: observations, the actions that `net` has for them, and what they are divided by.
+    """
+    joints = net.head.out_features
+    random = torch.Generator().manual_seed(1)
+    folder.mkdir(parents=True)
+    save_file(net.lerobot(), folder / "model.safetensors")
+    pictures = [f"observation.images.{name}" for name in cameras]
+    inputs = {"observation.state": {"shape": [joints]}}
+    config = {
+        "type": "act",
+        "n_heads": 8,
+        "input_features": inputs | {name: {"shape": [3, *SIZE]} for name in pictures},
+        "normalization_mapping": dict.fromkeys(("VISUAL", "STATE", "ACTION"), "MEAN_STD"),
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    step = {"registry_name": "normalizer_processor", "state_file": NORMALISER}
+    (folder / "policy_preprocessor.json").write_text(json.dumps({"steps": [{}, step]}))
+    numbers = {
+        f"{feature}.{quantity}": torch.rand(joints, generator=random) + shift
+        for feature in ("observation.state", "action")
+        for quantity, shift in (("mean", -0.5), ("std", 0.2))
+    }
+    for name in pictures:
+        numbers |= {f"{name}.mean": MEAN.view(3, 1, 1), f"{name}.std": STD.view(3, 1, 1)}
+    save_file({name: tensor.clone() for name, tensor in numbers.items()}, folder / NORMALISER)
+    shown = torch.randint(0, 256, (3, len(cameras), *SIZE, 3), generator=random).to(torch.uint8)
+    state = torch.randn(3, joints, generator=random)
+    colours = (shown.permute(0, 1, 4, 2, 3) / 255 - MEAN.view(3, 1, 1)) / STD.view(3, 1, 1)
+    mean, std = numbers["observation.state.mean"], numbers["observation.state.std"]
+    actions = net(colours, (state - mean) / (std + 1e-8))
+    actions = actions * numbers["action.std"] + numbers["action.mean"]
+    np.savez(
+        folder / "seen.npz",
+        pictures=shown.numpy(),
+        joints=state.numpy(),
+        actions=actions.numpy(),
+        std=numbers["action.std"].numpy(),
+    )
 
 
 def cells(dim: int, height: int, width: int) -> Tensor:

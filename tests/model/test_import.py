@@ -15,111 +15,87 @@ from safetensors.torch import load_file, save_file
 from act_data.interfaces import DatasetReader
 from act_data.store import open_dataset
 from act_model.policy import Policy
-from benchmarks.peers.act_layout import Published
+from benchmarks.peers.act_layout import (
+    NORMALISER,
+    SIZE,
+    Published,
+    save_as_lerobot,
+)
 from tests.cli.commands import done, refused, run
 from tests.small_robot import bag, entries, robot_file
 
-MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-STATE = {"mean": torch.tensor([0.3, -0.2]), "std": torch.tensor([0.7, 0.001])}
-ACTION = {"mean": torch.tensor([-0.1, 0.4]), "std": torch.tensor([0.05, 2.0])}
 # Faults of the files; the others are policies that ours cannot be.
 NOT_WHOLE = ("config.json", "no JSON", "n_heads", "no safetensors", "no std of 'action'", "nan")
-NORMALISER = "policy_preprocessor_step_3_normalizer_processor.safetensors"
 
 
 @pytest.fixture(scope="module")
 def robot(tmp_path_factory: pytest.TempPathFactory) -> DatasetReader:
     there = tmp_path_factory.mktemp("robot")
-    done(run("act-data", "ingest", bag(there, "a", entries(40)), "--out", there / "ds.zarr",
+    recording = bag(there, "a", entries(40, size=SIZE))
+    done(run("act-data", "ingest", recording, "--out", there / "ds.zarr",
              "--robot", robot_file(there)))  # fmt: skip
     return open_dataset(there / "ds.zarr")
 
 
-def published(**other: Any) -> Published:
-    sizes = {"cameras": 1, "backbones": 1, "joints": 2, "actions": 2, "chunk": 7}
-    return Published(**(sizes | other))
+def saved(folder: Path, camera: str = "cam", **fields: Any) -> Published:
+    """A policy for the robot, saved into `folder`."""
+    net = Published(**({"cameras": 1, "joints": 2, "chunk": 7} | fields))
+    save_as_lerobot(folder, net, [camera])
+    return net
 
 
-def lerobot_folder(folder: Path, net: Published, **config: object) -> Path:
-    """What LeRobot's `save_pretrained` leaves, of a policy with one camera 32x48."""
-    folder.mkdir()
-    save_file(
-        {name: t.contiguous() for name, t in net.lerobot().items()}, folder / "model.safetensors"
-    )
-    features = {"observation.state": (2,), "observation.images.cam": (3, 32, 48)}
-    told = {
-        "type": "act", "n_heads": 8, "dropout": 0.1, "n_obs_steps": 1, "pre_norm": False,
-        "input_features": {n: {"type": "X", "shape": s} for n, s in features.items()},
-        "normalization_mapping": dict.fromkeys(("VISUAL", "STATE", "ACTION"), "MEAN_STD"),
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(told | config))
-    step = {"registry_name": "normalizer_processor", "state_file": NORMALISER}
-    (folder / "policy_preprocessor.json").write_text(json.dumps({"steps": [{}, step]}))
-    numbers = {
-        "observation.state": STATE,
-        "action": ACTION,
-        "observation.images.cam": {"mean": MEAN.view(3, 1, 1), "std": STD.view(3, 1, 1)},
-    }
-    flat = {f"{name}.{q}": tensor for name, both in numbers.items() for q, tensor in both.items()}
-    save_file(flat, folder / NORMALISER)
-    return folder
-
-
-def difference(policy: Policy, net: Published) -> float:
+def difference(ours: Path, theirs: Path) -> float:
     """Largest difference of the two over a few observations, in normalised units."""
-    rng, largest = np.random.default_rng(0), 0.0
-    for _ in range(3):
-        picture = rng.integers(0, 256, (16, 24, 3), np.uint8)
-        qpos = rng.normal(0, 1, 2).astype(np.float32)
-        ours = policy.predict({"qpos": qpos, "images/cam": picture})
-        seen = policy.transform.images([torch.from_numpy(picture)[None]])
-        state = (torch.from_numpy(qpos) - STATE["mean"]) / STATE["std"]
-        theirs = net(seen, state[None])[0]
-        assert theirs.std() > 0.02
-        ours_KA = (torch.from_numpy(ours) - ACTION["mean"]) / ACTION["std"]
-        largest = max(largest, float((ours_KA - theirs).abs().max()))
-    return largest
+    policy, seen = Policy.load(ours, "cpu"), np.load(theirs / "seen.npz")
+    assert np.abs(np.diff(seen["actions"], axis=0)).max() > 0.01  # it tells observations apart
+    ours_NKA = np.stack(
+        [
+            policy.predict({"qpos": state, "images/cam": pictures[0]})
+            for pictures, state in zip(seen["pictures"], seen["joints"], strict=True)
+        ]
+    )
+    return float(np.abs((ours_NKA - seen["actions"]) / seen["std"]).max())
 
 
 @pytest.mark.parametrize(
-    "other",
-    [{}, {"decoder": (3, 3)}, {"resnet": "resnet34"}, {"style_layers": 0}],
+    "fields",
+    [{}, {"decoder_layers": 3}, {"resnet": "resnet34"}, {"style_layers": 0}],
     ids=["default", "three decoder layers", "resnet34", "trained without the encoder"],
 )
 def test_a_policy_of_lerobot_predicts_as_before(
-    robot: DatasetReader, tmp_path: Path, other: dict[str, Any]
+    robot: DatasetReader, tmp_path: Path, fields: dict[str, Any]
 ) -> None:
-    net = published(**other)
-    folder = lerobot_folder(tmp_path / "theirs", net)
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    net = saved(theirs, **fields)
     if not net.style.layers:  # LeRobot leaves that half out altogether
-        weights = {n: t for n, t in load_file(folder / "model.safetensors").items()
-                   if "vae_encoder" not in n}  # fmt: skip
-        save_file(weights, folder / "model.safetensors")
-    said = json.loads(done(run("act-model", "import", folder, "--out", tmp_path / "ours", "--like",
-                               robot.path, "--json")))  # fmt: skip
+        weights = load_file(theirs / "model.safetensors")
+        kept = {name: t for name, t in weights.items() if "vae_encoder" not in name}
+        save_file(kept, theirs / "model.safetensors")
+    said = json.loads(
+        done(run("act-model", "import", theirs, "--out", ours, "--like", robot.path, "--json"))
+    )
     assert said["dialect"] == "lerobot"
     assert bool(said["fresh"]) == (not net.style.layers)
-    assert difference(Policy.load(tmp_path / "ours", "cpu"), net) < 1e-5
+    assert difference(ours, theirs) < 1e-5
 
 
 def test_statistics_inside_the_weights_are_read_as_well(
     robot: DatasetReader, tmp_path: Path
 ) -> None:
     """As LeRobot wrote them until 2025."""
-    net = published()
-    folder = lerobot_folder(tmp_path / "theirs", net)
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    saved(theirs)
+    numbers = load_file(theirs / NORMALISER)
     for name in ("policy_preprocessor.json", NORMALISER):
-        (folder / name).unlink()
-    weights = load_file(folder / "model.safetensors")
-    for begin, feature, numbers in (
-        ("normalize_inputs", "observation_state", STATE),
-        ("normalize_inputs", "observation_images_cam", {"mean": MEAN, "std": STD}),
-        ("unnormalize_outputs", "action", ACTION),
-    ):
-        weights |= {f"{begin}.buffer_{feature}.{q}": t.clone() for q, t in numbers.items()}
-    save_file(weights, folder / "model.safetensors")
-    done(run("act-model", "import", folder, "--out", tmp_path / "ours", "--like", robot.path))
-    assert difference(Policy.load(tmp_path / "ours", "cpu"), net) < 1e-5
+        (theirs / name).unlink()
+    weights = load_file(theirs / "model.safetensors")
+    for name, tensor in numbers.items():
+        feature, _, quantity = name.rpartition(".")
+        begin = "unnormalize_outputs" if feature == "action" else "normalize_inputs"
+        weights[f"{begin}.buffer_{feature.replace('.', '_')}.{quantity}"] = tensor
+    save_file(weights, theirs / "model.safetensors")
+    done(run("act-model", "import", theirs, "--out", ours, "--like", robot.path))
+    assert difference(ours, theirs) < 1e-5
 
 
 def _config(**fields: object) -> Callable[[Path], None]:
@@ -164,7 +140,8 @@ def _tensor(file: str, name: str, tensor: torch.Tensor | None) -> Callable[[Path
 def test_what_cannot_be_imported_is_refused_and_leaves_nothing(
     robot: DatasetReader, tmp_path: Path, damage: Callable[[Path], None], says: str
 ) -> None:
-    folder = lerobot_folder(tmp_path / "theirs", published())
+    folder = tmp_path / "theirs"
+    saved(folder)
     damage(folder)
     ended = run("act-model", "import", folder, "--out", tmp_path / "ours", "--like", robot.path)
     refused(ended, says, code=1 if says in NOT_WHOLE else 2)
@@ -174,16 +151,10 @@ def test_what_cannot_be_imported_is_refused_and_leaves_nothing(
 def test_cameras_of_other_names_are_told_and_an_import_replaces_nothing(
     robot: DatasetReader, tmp_path: Path
 ) -> None:
-    features = {
-        "observation.state": {"shape": [2]},
-        "observation.images.top": {"shape": [3, 32, 48]},
-    }
-    net = published()
-    folder = lerobot_folder(tmp_path / "theirs", net, input_features=features)
-    _tensor(NORMALISER, "observation.images.top.mean", MEAN)(folder)
-    _tensor(NORMALISER, "observation.images.top.std", STD)(folder)
-    words = ("act-model", "import", folder, "--out", tmp_path / "ours", "--like", robot.path)
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    saved(theirs, camera="top")
+    words = ("act-model", "import", theirs, "--out", ours, "--like", robot.path)
     refused(run(*words), "top", "--camera", code=2)
     assert "cameras cam" in done(run(*words, "--camera", "cam"))
-    assert difference(Policy.load(tmp_path / "ours", "cpu"), net) < 1e-5
+    assert difference(ours, theirs) < 1e-5
     refused(run(*words, "--camera", "cam"), "exists")
