@@ -26,6 +26,7 @@ from . import (
     restore,
     robots,
     split,
+    tag,
 )
 
 app = typer.Typer(
@@ -43,10 +44,13 @@ app.command()(convert.convert)
 app.command()(cache.cache)
 app.command()(datasets.stats)
 app.command("list")(datasets.list_datasets)
+app.command("ls", hidden=True)(datasets.list_datasets)
 app.command()(datasets.show)
 app.command()(card.card)
 app.command()(datasets.verify)
 app.command()(datasets.rebuild)
+app.command()(tag.tag)
+app.command()(tag.log)
 app.command()(diff.diff)
 app.command()(lineage.lineage)
 app.command()(delete_episodes.delete_episodes)

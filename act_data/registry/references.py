@@ -100,8 +100,8 @@ def wanted(db: sa.Connection, row: Row, version: int | str) -> Row:
         raise StoreError(
             f"{row['name']}@{version} was put on content {tag.content_hash!r}, and version "
             f"{tag.version} now is {found['content_hash']!r}",
-            hint="If that is what it should mean, in Python: "
-            f"`Registry().tag('{row['name']}@{tag.version}', '{version}')`.",
+            hint=f"If that is what it should mean: `act-data tag {row['name']}@{tag.version} "
+            f"{version}`.",
         )
     return found
 

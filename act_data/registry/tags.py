@@ -112,7 +112,7 @@ def no_tag(db: sa.Connection, dataset: Row, name: str) -> NotFoundError:
         f"dataset {dataset['name']!r} has no tag {name!r}",
         hint=f"It has {', '.join(known)}."
         if known
-        else f"It has none. In Python `Registry().tag('{dataset['name']}@1', '{name}')` puts one.",
+        else f"It has none: `act-data tag {dataset['name']}@1 {name}` puts one.",
     )
 
 

@@ -87,7 +87,7 @@ def test_a_version_or_tag_that_is_not_there_is_not_found(registry: Registry) -> 
     assert "1, 2" in caught.value.hint
     with pytest.raises(NotFoundError, match="no tag 'prod'") as caught:
         registry.resolve("pick@prod")
-    assert "Registry().tag('pick@1', 'prod')" in caught.value.hint
+    assert "`act-data tag pick@1 prod`" in caught.value.hint
     registry.tag("pick@1", "paper")
     with pytest.raises(NotFoundError, match="no tag 'prod'") as caught:
         registry.untag("pick", "prod")
@@ -100,6 +100,6 @@ def test_a_tag_put_on_other_content_is_refused_until_it_is_put_again(registry: R
         db.exec_driver_sql("UPDATE alias SET content_hash = 'another'")
     with pytest.raises(StoreError, match="was put on content 'another'") as caught:
         registry.resolve("pick@prod")
-    assert "Registry().tag('pick@1', 'prod')" in caught.value.hint
+    assert "`act-data tag pick@1 prod`" in caught.value.hint
     registry.tag("pick@1", "prod")
     assert registry.resolve("pick@prod").version == 1
