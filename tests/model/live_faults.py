@@ -137,7 +137,7 @@ class Robot:
                 return True
         return False
 
-    def cycle(self, fault: str) -> Outcome:
+    def cycle(self, fault: str, *, seconds: float = 4.0, rules: Rules = RULES) -> Outcome:
         """One rollout with a fault in it."""
         policy = Gentle(driven(), latency_s=0.01)
         release = threading.Event()
@@ -150,7 +150,7 @@ class Robot:
         timer = threading.Thread(target=lambda: self._wait_until_it_moves() and happen())
         timer.start()
         try:
-            report = self.drive(policy, seconds=4.0)
+            report = self.drive(policy, seconds=seconds, rules=rules)
         finally:
             timer.join()
             release.set()
@@ -244,7 +244,7 @@ ENDS: dict[str, set[Stop]] = {
     "policy gives NaN": {Stop.STARVED, Stop.STALE},
     "policy is slow": {Stop.STARVED, Stop.STALE},
     "policy hangs": {Stop.STARVED, Stop.STALE},
-    "sensors freeze": {Stop.STALE},
+    "sensors freeze": {Stop.STALE, Stop.STARVED},
     "stamps jump ahead": {Stop.TICKS, Stop.STALE},
     "stamps jump back": {Stop.TICKS, Stop.STALE},
     "master is killed": {Stop.TICKS},
