@@ -24,7 +24,6 @@ from act_data.registry.records import (
     RegisteredCheckpoint,
     RegisteredDataset,
     RegisteredVersion,
-    SearchResult,
     TagMove,
 )
 from act_data.registry.references import Resolved
@@ -40,7 +39,6 @@ __all__ = [
     "RegisteredVersion",
     "Registry",
     "Resolved",
-    "SearchResult",
     "TagMove",
     "TrainedOn",
     "find_datasets",
