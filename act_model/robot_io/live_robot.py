@@ -20,6 +20,7 @@ from act_data.sources.live import Inbox, LiveBackend, LiveSource
 from act_data.sources.storage import Channel
 from act_data.types import (
     NS_PER_MS,
+    NS_PER_S,
     ArrayPart,
     ArraySpec,
     Reason,
@@ -36,6 +37,8 @@ from act_model.robot_io.offer import cameras_of, columns_of, observed, offered_b
 from act_model.robot_io.trained import as_trained, schema_as_trained, seen_as_trained
 
 _LOOK_S = 0.1
+_FRESH_NS = 200 * NS_PER_MS
+_LONGEST_NS = 60 * NS_PER_S
 _MEASURED = "measured"  # an array of our own: where the commanded joints are
 
 
@@ -72,10 +75,14 @@ class LiveRobot:
             self._actions = _actions(robot, policy)
             deadline_s = time.monotonic() + wait_s
             self._source = self._listen(spec, deadline_s)
-            latency_ns = round(policy.latency_ms * NS_PER_MS)
-            self._observation = Observation(self._source, spec, latency_ns=latency_ns)
+            self._latency_ns = round(policy.latency_ms * NS_PER_MS)
+            self._observation = Observation(self._source, spec, latency_ns=self._latency_ns)
             self._frames = self._observation.frames()
             self._first = self._wait(deadline_s, wait_s)
+            self._first_ns = time.monotonic_ns()
+            age_ns = time.time_ns() - self._observation.recv_of(self._first.tick_ns)
+            # A replay has the times of its recording.
+            self._age_ns = age_ns if 0 <= age_ns < _LONGEST_NS else 0
             self._schema = self._schema_of(self._first)
         except BaseException:
             backend.close()
@@ -94,7 +101,8 @@ class LiveRobot:
         """The next frame, when it is there; None when it was closed."""
         self._tick += 1
         if self._tick == 0:
-            return self._seen(self._first)
+            newest = self._after_the_wait()
+            return None if newest is None else self._seen(newest)
         frame = next(self._frames, None)
         return None if frame is None else self._seen(self._observation.observer.observe(frame))
 
@@ -147,6 +155,21 @@ class LiveRobot:
             + (f"silent: {', '.join(silent)}" if silent else "its streams do not fit together"),
             hint="`act-data record` shows the state of every topic.",
         )
+
+    def _after_the_wait(self) -> Observed | None:
+        """The first frame that is of now.
+
+        The synchroniser listens for a second before it gives one, and commands may take seconds to
+        find their listeners: what was seen meanwhile is history.
+        """
+        passed_ns = time.monotonic_ns() - self._first_ns
+        now_ns = self._first.tick_ns + self._age_ns + passed_ns
+        earliest_ns = now_ns - self._latency_ns - _FRESH_NS
+        seen: Observed | None = self._first
+        while seen is not None and seen.tick_ns < earliest_ns:
+            frame = next(self._frames, None)
+            seen = None if frame is None else self._observation.observer.observe(frame)
+        return seen
 
     def _schema_of(self, first: Observed) -> DatasetSchema:
         arrays = {n: v for n, v in first.observation.items() if n != _MEASURED}

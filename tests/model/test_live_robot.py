@@ -143,7 +143,13 @@ def _drive(follower: FollowerProcess, open_robot: Callable[[], LiveRobot], sink_
     target = np.concatenate([np.linspace(-0.3, 0.3, 14), [0.2, -0.1]]).astype(np.float32)
     seen: list[RobotObservation] = []
     arrived = 0
-    while arrived < 30 and len(seen) < 600:  # what came while nobody observed comes first
+    time.sleep(1.5)  # nobody observes: what comes meanwhile must not come first
+    first = robot.observe()
+    assert first is not None
+    assert first.first
+    assert time.time_ns() - first.tick_ns < 0.8e9
+    seen.append(first)
+    while arrived < 30 and len(seen) < 300:
         sink.send(target, time.monotonic_ns())
         observation = robot.observe()
         assert observation is not None
