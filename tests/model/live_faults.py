@@ -1,7 +1,7 @@
 """A policy drives a real ROS robot in another process, and things go wrong.
 
     python -m tests.model.live_faults --ros 1 --cycles 100     # minutes
-    python -m tests.model.live_faults --ros 1 --minute         # 50 Hz, 60 ms of inference
+    python -m tests.model.live_faults --ros 1 --drive 60       # 50 Hz, 60 ms of inference
 
 Every cycle: the follower publishes joints, odometry and cameras, the policy drives arms and base,
 the fault comes after a second, and the robot must end held or stopped: the rollout is over, its
@@ -271,11 +271,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ros", type=int, choices=(1, 2), default=1)
     parser.add_argument("--cycles", type=int, default=100)
-    parser.add_argument("--minute", action="store_true")
+    parser.add_argument("--drive", type=float, metavar="SECONDS", help="without a fault")
     options = parser.parse_args()
-    if options.minute:
+    if options.drive:
         with _robot(options.ros) as robot:
-            report = robot.drive(Gentle(driven(), latency_s=0.06), seconds=60)
+            report = robot.drive(Gentle(driven(), latency_s=0.06), seconds=options.drive)
             heard = robot.follower.state()["commands"]
         sys.stdout.write(
             json.dumps({**report.model_dump(mode="json", include=_SHOWN), "heard": heard})

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +17,12 @@ from act_data.ingest import IngestSettings, ingest
 from act_data.store import open_dataset
 from tests.cli.commands import BIN
 from tests.follower_process import FollowerProcess
-from tests.model.live_faults import ENDS, RULES, Gentle, Robot, driven, robot_on
+from tests.model.live_faults import ENDS, RULES, Robot, robot_on
 from tests.model.small_policy import save_checkpoint
 from tests.ros1_graph import Ros1Graph, eventually, need_ros1
 from tests.ros2_graph import needs_ros2
 
+ROOT = Path(__file__).parents[2]
 TRIED = {  # `python -m tests.model.live_faults` tries all of them, a hundred times
     1: ("policy raises", "policy hangs", "sensors freeze", "master is killed"),
     2: ("policy gives NaN", "policy is slow", "stamps jump ahead"),
@@ -40,17 +42,18 @@ def robot(
         yield found
 
 
-def test_it_drives_at_50_hz_while_a_prediction_takes_60_ms(robot: Robot) -> None:
-    patient = RULES.model_copy(update={"max_age_ms": 3000.0, "hold_s": 10.0})
-    report = robot.drive(Gentle(driven(), latency_s=0.06), seconds=4, rules=patient)
-    assert report.stop.value == "ticks"
-    assert report.ticks == 200
-    assert report.rejected_chunks == 0
-    assert report.starved_ticks <= 50
-    assert report.commands > 120
-    assert report.observations > 80
+@pytest.mark.parametrize("ros", [1, 2])
+def test_it_drives_at_50_hz_while_a_prediction_takes_60_ms(ros: int) -> None:
+    (need_ros1 if ros == 1 else needs_ros2)()
+    command = [sys.executable, "-m", "tests.model.live_faults", "--ros", str(ros), "--drive", "4"]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    report = json.loads(ran.stdout)
+    assert (report["stop"], report["ticks"]) == ("ticks", 200)
+    assert report["starved_ticks"] <= 50  # of a machine that has other things to do
+    assert report["commands"] > 120
     # Three topics; a listener that is busy gets the newest command only.
-    assert robot.follower.state()["commands"] > report.commands
+    assert report["heard"] > report["commands"]
 
 
 def test_whatever_happens_it_ends_held_or_stopped(robot: Robot) -> None:
