@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -50,6 +51,11 @@ def postgres(postgres_server: str) -> Iterator[str]:
 def _own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test touches the registry of the person who runs it."""
     monkeypatch.setenv("ACT_REGISTRY", str(tmp_path / "registry.db"))
+
+
+def pytest_configure() -> None:
+    """Ctrl-C interrupts, also where the shell started this in the background and had it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

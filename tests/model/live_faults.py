@@ -272,10 +272,13 @@ def main() -> None:
     parser.add_argument("--ros", type=int, choices=(1, 2), default=1)
     parser.add_argument("--cycles", type=int, default=100)
     parser.add_argument("--drive", type=float, metavar="SECONDS", help="without a fault")
+    parser.add_argument("--max-age-ms", type=float, default=RULES.max_age_ms, help="of a drive")
     options = parser.parse_args()
     if options.drive:
+        rules = RULES.model_copy(update={"max_age_ms": options.max_age_ms})
         with _robot(options.ros) as robot:
-            report = robot.drive(Gentle(driven(), latency_s=0.06), seconds=options.drive)
+            policy = Gentle(driven(), latency_s=0.06)
+            report = robot.drive(policy, seconds=options.drive, rules=rules)
             heard = robot.follower.state()["commands"]
         sys.stdout.write(
             json.dumps({**report.model_dump(mode="json", include=_SHOWN), "heard": heard})
