@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def import_policy(
-    path: Annotated[Path, typer.Argument(help="The folder of a LeRobot ACT policy.")],
+    path: Annotated[Path, typer.Argument(help="The folder of an ACT policy, or its .ckpt.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The new checkpoint folder.")],
     like: Annotated[str, typer.Option(help="A dataset of its robot: a path, a name, name@3.")],
     camera: Annotated[
@@ -29,9 +29,21 @@ def import_policy(
     action: Annotated[
         list[str] | None, typer.Option(help="Arrays that make up the action [action].")
     ] = None,
+    allow_pickle: Annotated[
+        bool,
+        typer.Option("--allow-pickle", help="Read a .ckpt's weights, in a confined process."),
+    ] = False,
+    heads: Annotated[
+        int | None, typer.Option(min=1, help="Attention heads of a .ckpt [8].")
+    ] = None,
+    vq_classes: Annotated[
+        int | None, typer.Option(min=1, help="Groups of codes of a VQ .ckpt, its --vq_class.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Turn an ACT checkpoint of another program into one of ours.
+
+    LeRobot's, and with --allow-pickle those of tonyzhaozh/act, act-plus-plus and aloha-devel.
 
     Example: act-model import pretrained_model/ --out imported/ --like pick_cup
     """
@@ -47,6 +59,9 @@ def import_policy(
             cameras=tuple(camera or ()),
             state=tuple(state or ("qpos",)),
             action=tuple(action or ("action",)),
+            allow_pickle=allow_pickle,
+            heads=heads,
+            vq_classes=vq_classes,
         )
         report = import_checkpoint(request, open_dataset(resolved.path, resolved.version))
         if json:
@@ -58,7 +73,8 @@ def import_policy(
 def _print_import(report: ImportReport) -> None:
     lines = [
         f"{report.source} ({report.dialect}) -> {report.checkpoint}",
-        f"  {report.weights:,} weights, cameras {', '.join(report.cameras) or 'none'}",
+        f"  {report.weights:,} weights, cameras {', '.join(report.cameras) or 'none'}, "
+        f"decoder layers {report.decoder_layers}",
     ]
     if report.left_out:
         lines.append(f"  left out, no prediction reads them: {len(report.left_out)} tensors")

@@ -37,7 +37,9 @@ class Foreign:
         model: Fields of ModelConfig that the file tells, cameras excepted.
         weights: Under our names.
         left_out: Names of tensors that no prediction depends on.
-        cameras: As the file calls them, in order.
+        cameras: As the file calls them, in order; () where it has no names for them.
+        camera_count: How many there are; None where the file does not tell.
+        has_depth: Whether each camera measures depth, too.
         state_mean_S: In the robot's units, as all four.
         state_std_S: What states are divided by.
     """
@@ -48,6 +50,8 @@ class Foreign:
     weights: dict[str, Tensor]
     left_out: tuple[str, ...]
     cameras: tuple[str, ...]
+    camera_count: int | None
+    has_depth: bool
     state_mean_S: NDArray[np.float64]
     state_std_S: NDArray[np.float64]
     action_mean_A: NDArray[np.float64]
@@ -79,7 +83,8 @@ def renamed(
         raise InputError(
             f"{source} has {len(unknown)} tensors that are no part of an ACT network, first "
             f"{unknown[0]!r}",
-            hint="Checkpoints of LeRobot's ACT can be read.",
+            hint="ACT networks of LeRobot, tonyzhaozh/act, act-plus-plus and aloha-devel can be "
+            "read.",
         )
     return ours, tuple(left_out)
 

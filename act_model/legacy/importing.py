@@ -17,13 +17,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from act_data import stats as statistics
-from act_data.errors import ConflictError, InputError, NotFoundError
+from act_data.errors import ConflictError, InputError, NotFoundError, StoreError
 from act_data.interfaces import DatasetReader
 from act_data.records import FeatureStats, StatsRecord
 from act_model import checkpoint
 from act_model.checkpoint import contract_of
-from act_model.config import DatasetRef, ModelConfig, TrainConfig, VectorContract
-from act_model.legacy import lerobot
+from act_model.config import Contract, DatasetRef, ModelConfig, TrainConfig, VectorContract
+from act_model.legacy import aloha, lerobot
 from act_model.legacy.foreign import Foreign, count_layers
 from act_model.legacy.records import ImportReport
 from act_model.nn import ActCvae
@@ -37,11 +37,14 @@ class ImportRequest:
     """What is imported, and whose robot it is for.
 
     Attributes:
-        path: The checkpoint: a folder.
+        path: The checkpoint: a folder, or a pickled file of weights.
         out: The folder to write.
         cameras: Image arrays of the robot, without "images/", in the order the network sees them;
             () takes those that the checkpoint names.
         state: Observation arrays that make up the state; action likewise.
+        allow_pickle: Read weights that are a pickle, where it can do no harm.
+        heads: Of attention, which a pickled checkpoint does not tell; None: 8, as published.
+        vq_classes: Groups of codes of a pickled VQ policy, likewise.
     """
 
     path: Path
@@ -49,6 +52,9 @@ class ImportRequest:
     cameras: tuple[str, ...] = ()
     state: tuple[str, ...] = ("qpos",)
     action: tuple[str, ...] = ("action",)
+    allow_pickle: bool = False
+    heads: int | None = None
+    vq_classes: int | None = None
 
 
 def import_checkpoint(request: ImportRequest, robot: DatasetReader) -> ImportReport:
@@ -66,11 +72,15 @@ def import_checkpoint(request: ImportRequest, robot: DatasetReader) -> ImportRep
     """
     if request.out.exists():
         raise ConflictError(f"{request.out} exists", hint="Pick another name, or delete it first.")
-    foreign = _read(request.path)
+    foreign = _read(request)
     cameras = _cameras(request, foreign, robot)
     train = TrainConfig(state=request.state, action=request.action, std_floor=_SMALLEST_STD)
     contract = contract_of(
-        robot.schema, train, foreign.model["chunk_size"], cameras=cameras, depth=()
+        robot.schema,
+        train,
+        foreign.model["chunk_size"],
+        cameras=cameras,
+        depth=cameras if foreign.has_depth else (),
     )
     for what, arrays, mean in (
         ("state", contract.state, foreign.state_mean_S),
@@ -78,7 +88,11 @@ def import_checkpoint(request: ImportRequest, robot: DatasetReader) -> ImportRep
     ):
         _check_size(foreign, what, arrays, mean)
     try:
-        model = ModelConfig.model_validate({**foreign.model, "cameras": cameras})
+        model = ModelConfig.model_validate(
+            {"image_size": _image_size(foreign, contract)}
+            | {**foreign.model, "cameras": cameras}
+            | {"depth": tuple(camera.name for camera in contract.depth)}
+        )
     except ValidationError as e:
         first = e.errors()[0]
         raise InputError(
@@ -127,28 +141,50 @@ def import_checkpoint(request: ImportRequest, robot: DatasetReader) -> ImportRep
         left_out=foreign.left_out,
         fresh=fresh,
         cameras=cameras,
+        decoder_layers=model.decoder_layers,
     )
 
 
-def _read(path: Path) -> Foreign:
+def _read(request: ImportRequest) -> Foreign:
+    path = request.path
     if not path.exists():
         raise NotFoundError(f"{path} does not exist", hint="Name a folder with a checkpoint.")
     if (path / "contract.json").is_file():
         raise InputError(f"{path} is one of our checkpoints", hint="Deploy it as it is.")
-    return lerobot.read(path)
+    if aloha.weights_file(path) is None:
+        return lerobot.read(path)
+    return aloha.read(
+        path,
+        allow_pickle=request.allow_pickle,
+        heads=request.heads,
+        vq_classes=request.vq_classes,
+    )
 
 
 def _cameras(request: ImportRequest, foreign: Foreign, robot: DatasetReader) -> tuple[str, ...]:
     there = [f.name for f in robot.schema.features if f.name.startswith("images/")]
     names = request.cameras or foreign.cameras
+    count = foreign.camera_count
     missing = [name for name in names if f"images/{name}" not in there]
-    if missing or len(names) != len(foreign.cameras):
+    if missing or (not names if count is None else len(names) != count):
+        sees = list(foreign.cameras) or (count if count is not None else "unnamed")
         raise InputError(
-            f"{foreign.source} sees {list(foreign.cameras)!r}; taken: {list(names)!r}, of the "
-            f"dataset's {[name.removeprefix('images/') for name in there]!r}",
+            f"{foreign.source} sees the cameras {sees!r}; taken: {list(names)!r}, of the dataset's "
+            f"{[name.removeprefix('images/') for name in there]!r}",
             hint="Give the dataset's cameras in the order of the checkpoint, each with --camera.",
         )
     return names
+
+
+def _image_size(foreign: Foreign, contract: Contract) -> tuple[int, int]:
+    """(H, W) of the robot's pictures, which a network that tells no size has seen as they are."""
+    found = {(camera.height, camera.width) for camera in contract.cameras}
+    if len(found) > 1 and "image_size" not in foreign.model:
+        raise InputError(
+            f"the cameras of {contract.robot!r} have several sizes: {sorted(found)!r}",
+            hint="The network sees all cameras in one size: name a dataset with such pictures.",
+        )
+    return min(found, default=(480, 640))
 
 
 def _check_size(
@@ -176,6 +212,12 @@ def _weights(foreign: Foreign, model: ModelConfig) -> tuple[dict[str, Tensor], t
     if not count_layers(found, "style.encoder"):  # trained without: nothing reads these then
         fresh = [name for name in wanted if name.startswith(("style.", "latent."))]
         found |= {name: wanted[name] for name in fresh}
+    endless = [name for name, tensor in found.items() if not bool(tensor.isfinite().all())]
+    if endless:
+        raise StoreError(
+            f"{foreign.source}: {len(endless)} weights are not finite, first {endless[0]!r}",
+            hint="Its training had failed by then: take an earlier checkpoint.",
+        )
     wrong = [
         f"{name} {tuple(found[name].shape) if name in found else 'missing'} instead of "
         f"{tuple(wanted[name].shape) if name in wanted else 'nothing'}"

@@ -128,6 +128,8 @@ def read(folder: Path) -> Foreign:
         weights=weights,
         left_out=left_out,
         cameras=tuple(name.rpartition(".")[2] for name in cameras),
+        camera_count=len(cameras),
+        has_depth=False,
         state_mean_S=_numbers(folder, statistics, _STATE, "mean"),
         state_std_S=_numbers(folder, statistics, _STATE, "std") + _EPSILON,
         action_mean_A=_numbers(folder, statistics, _ACTION, "mean"),

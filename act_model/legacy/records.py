@@ -6,7 +6,7 @@ from typing import Literal
 
 from act_data.records import Record
 
-Dialect = Literal["lerobot"]
+Dialect = Literal["lerobot", "act", "act-plus-plus", "cobot_magic"]
 
 
 class ImportReport(Record):
@@ -20,6 +20,7 @@ class ImportReport(Record):
         left_out: Tensors of the source that no prediction depends on.
         fresh: Weights that the source lacks and no prediction depends on, drawn at random.
         cameras: In the order in which the network sees them.
+        decoder_layers: That the network has now.
     """
 
     dialect: Dialect
@@ -29,3 +30,4 @@ class ImportReport(Record):
     left_out: tuple[str, ...]
     fresh: tuple[str, ...]
     cameras: tuple[str, ...]
+    decoder_layers: int
