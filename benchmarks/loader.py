@@ -38,10 +38,9 @@ from typing import Any
 HERE = Path(__file__).resolve()
 sys.path.insert(0, str(HERE.parent.parent))
 
-from benchmarks.peers import NEWER, python_with  # noqa: E402
+from benchmarks.peers import LEROBOT, NEWER, python_with  # noqa: E402
 from benchmarks.peers.cost import BATCH, of_loading, of_memory, of_reading, tell  # noqa: E402
 
-LEROBOT = ("lerobot[dataset]==0.6.1",)
 CODECS = ("kept", "jpeg", "zstd", "blosc", "raw")
 MAX_FLOOR_RATIO, MAX_ZARR_RATIO, MAX_PEER_RATIO = 1.10, 0.5, 0.35
 MAX_MEMORY_MIB = 1024

@@ -84,6 +84,7 @@ DOORS = {  # outside library -> the only rooms that may import it
     "diffusers": {"act_model.families.diffusion.noise"},
     "torchvision": {"act_model.nn.backbone", "act_model.transforms"},
     "safetensors": {"act_model"},
+    "pickletools": {"act_model.legacy.pickled"},
     "onnx": {"act_model.export.onnx_file"},
     "onnxruntime": {"act_model.export.onnx_policy"},
     "typer": {"cli"},

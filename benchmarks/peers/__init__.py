@@ -14,6 +14,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 NEWER = ("python3.12", "python3.13", "python3.14")
+LEROBOT = ("lerobot[dataset]==0.6.1",)
+ACT = (
+    "torch==2.11.0",
+    "torchvision==0.26.0",
+    "einops==0.8.2",
+    "ipython==8.38.0",
+    "packaging==25.0",
+)
 
 
 def python_with(name: str, packages: Sequence[str], pythons: Sequence[str] = ()) -> Path | None:

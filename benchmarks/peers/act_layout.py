@@ -1,4 +1,4 @@
-"""The published ACT network under LeRobot's names, for comparison with an import.
+"""The published ACT network under the names of other programs, for comparison with an import.
 
 Built from torch's own MultiheadAttention and torchvision's ResNet, so nothing of ours is in it. It
 predicts with z = 0, as a robot does. Shape suffixes: B batch, N cameras, S state dim, T tokens, D
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ class Published(nn.Module):
 
     Args:
         style_layers: 0 for a policy that was trained without the encoder half.
+        per_camera: A ResNet for each camera instead of one for all.
     """
 
     def __init__(
@@ -85,14 +87,18 @@ class Published(nn.Module):
         decoder_layers: int = 1,
         resnet: str = "resnet18",
         seed: int = 0,
+        per_camera: bool = False,
     ) -> None:
         super().__init__()
         torch.manual_seed(seed)
         dim = sizes[0]
         self.cameras, self.latent = cameras, latent
-        full = getattr(models, resnet)(weights=None, norm_layer=FrozenBatchNorm2d)
-        self.backbone = IntermediateLayerGetter(full, {"layer4": "0"})
-        channels = full.fc.in_features
+        full = [
+            getattr(models, resnet)(weights=None, norm_layer=FrozenBatchNorm2d)
+            for _ in range(cameras if per_camera else 1)
+        ]
+        self.backbones = nn.ModuleList(IntermediateLayerGetter(f, {"layer4": "0"}) for f in full)
+        channels = full[0].fc.in_features
         self.see = nn.Conv2d(channels, dim, 1)
         self.state, self.z = nn.Linear(joints, dim), nn.Linear(latent, dim)
         self.positions, self.queries = nn.Embedding(2, dim), nn.Embedding(chunk, dim)
@@ -116,7 +122,8 @@ class Published(nn.Module):
         tokens = [torch.stack([z_BD, self.state(state_BS)], dim=1)]
         places = [self.positions.weight]
         for n in range(self.cameras):
-            seen = self.see(self.backbone(images_BN3HW[:, n])["0"])
+            backbone = self.backbones[n % len(self.backbones)]
+            seen = self.see(backbone(images_BN3HW[:, n])["0"])
             tokens.append(seen.flatten(2).transpose(1, 2))
             places.append(cells(seen.shape[1], *seen.shape[2:]))
         at = torch.cat(places)
@@ -128,7 +135,7 @@ class Published(nn.Module):
     def lerobot(self) -> dict[str, Tensor]:
         """Its weights as LeRobot's model.safetensors has them."""
         names = {
-            "backbone": "backbone", "see": "encoder_img_feat_input_proj",
+            "backbones.0": "backbone", "see": "encoder_img_feat_input_proj",
             "state": "encoder_robot_state_input_proj", "z": "encoder_latent_input_proj",
             "positions": "encoder_1d_feature_pos_embed", "queries": "decoder_pos_embed",
             "encoder": "encoder", "decoder": "decoder", "head": "action_head",
@@ -137,6 +144,41 @@ class Published(nn.Module):
             "style_action": "vae_encoder_action_input_proj",
             "distribution": "vae_encoder_latent_output_proj",
         }  # fmt: skip
+        return self._renamed(names)
+
+    def aloha(self, program: str) -> dict[str, Tensor]:
+        """Its weights as the state dict of ALOHA's programs has them."""
+        names = {
+            "see": "input_proj", "state": "input_proj_robot_state", "z": "latent_out_proj",
+            "positions": "additional_pos_embed", "queries": "query_embed",
+            "encoder": "transformer.encoder", "decoder": "transformer.decoder",
+            "head": "action_head", "style": "encoder", "cls": "cls_embed",
+            "style_state": "encoder_joint_proj", "style_action": "encoder_action_proj",
+            "distribution": "latent_proj",
+        }  # fmt: skip
+        names |= {f"backbones.{n}": f"backbones.{n}.0.body" for n in range(len(self.backbones))}
+        found = self._renamed(names)
+        begin, layers = "model.transformer.decoder.layers", len(self.decoder.layers)
+        for name, tensor in list(found.items()):
+            if name.startswith(
+                f"{begin}.0."
+            ):  # up to 7: without a gradient norms stay as they were
+                value = torch.ones_like(tensor) * 0.99 if tensor.ndim == 1 else tensor
+                found |= {
+                    name.replace(f"{begin}.0", f"{begin}.{n}"): value for n in range(layers, 7)
+                }
+        positions = found["model.additional_pos_embed.weight"]
+        if program == "cobot_magic":
+            del found["model.additional_pos_embed.weight"]
+            found["model.latent_pos.weight"] = positions[:1]
+            found["model.robot_state_pos.weight"] = positions[1:]
+        else:
+            dim = positions.shape[1]
+            found["model.is_pad_head.weight"] = torch.zeros(1, dim)
+            found["model.is_pad_head.bias"] = torch.zeros(1)
+        return found
+
+    def _renamed(self, names: dict[str, str]) -> dict[str, Tensor]:
         found = {}
         for name, tensor in self.state_dict().items():
             own = max((n for n in names if name.startswith(f"{n}.")), key=len)
@@ -172,7 +214,35 @@ def save_as_lerobot(folder: Path, net: Published, cameras: Sequence[str]) -> Non
     for name in pictures:
         numbers |= {f"{name}.mean": MEAN.view(3, 1, 1), f"{name}.std": STD.view(3, 1, 1)}
     save_file({name: tensor.clone() for name, tensor in numbers.items()}, folder / NORMALISER)
-    shown = torch.randint(0, 256, (3, len(cameras), *SIZE, 3), generator=random).to(torch.uint8)
+    _save_seen(folder, net, numbers, random)
+
+
+def save_as_aloha(folder: Path, net: Published, program: str) -> None:
+    """What the programs of ALOHA leave, and `seen.npz` as above."""
+    joints = net.head.out_features
+    random = torch.Generator().manual_seed(1)
+    folder.mkdir(parents=True)
+    torch.save(net.aloha(program), folder / "policy_best.ckpt")
+    numbers = {
+        f"{feature}.{quantity}": torch.rand(joints, generator=random) + shift
+        for feature in ("observation.state", "action")
+        for quantity, shift in (("mean", -0.5), ("std", 0.2))
+    }
+    theirs = {"observation.state": "qpos", "action": "action"}
+    stats = {
+        f"{theirs[feature]}_{quantity}": numbers[f"{feature}.{quantity}"].numpy()
+        for feature in theirs
+        for quantity in ("mean", "std")
+    } | {"example_qpos": np.zeros((5, joints), np.float32)}
+    (folder / "dataset_stats.pkl").write_bytes(pickle.dumps(stats))
+    _save_seen(folder, net, numbers, random)
+
+
+def _save_seen(
+    folder: Path, net: Published, numbers: dict[str, Tensor], random: torch.Generator
+) -> None:
+    joints = net.head.out_features
+    shown = torch.randint(0, 256, (3, net.cameras, *SIZE, 3), generator=random).to(torch.uint8)
     state = torch.randn(3, joints, generator=random)
     colours = (shown.permute(0, 1, 4, 2, 3) / 255 - MEAN.view(3, 1, 1)) / STD.view(3, 1, 1)
     mean, std = numbers["observation.state.mean"], numbers["observation.state.std"]

@@ -74,5 +74,5 @@ def save(folder: Path, cameras: tuple[str, ...], seed: int, fields: dict[str, An
 
 if __name__ == "__main__":
     for seed, (name, fields) in enumerate(VARIANTS.items()):
-        save(Path(sys.argv[1]) / name, ("left", "right"), seed, fields)
+        save(Path(sys.argv[1]) / name, ("cam_high", "cam_left_wrist"), seed, fields)
     print(lerobot.__version__)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+
+import numpy as np
 
 from act_data.errors import ActError
 from act_data.interfaces import DatasetReader
@@ -15,6 +18,7 @@ from act_data.segments.annotations import annotation_of
 from act_data.segments.ranges import read_ranges
 from act_data.sources import Recording
 from act_data.store import open_dataset, open_writer
+from act_model.legacy.pickled import arrays_in
 from tests.data.store.contract import make_schema, make_steps, record
 from tests.fuzz.edits import edited
 from tests.fuzz.recordings import folder
@@ -45,6 +49,17 @@ def sidecar(data: bytes) -> None:
     """The file beside a recording that says what it shows."""
     (folder() / "beside.yaml").write_bytes(data)
     annotation_of(Recording("beside", "mcap", (folder() / "beside.mcap",)))
+
+
+def statistics(data: bytes) -> None:
+    """The pickled statistics of a policy that another program trained."""
+    arrays_in(data, "dataset_stats.pkl")
+
+
+def statistics_files() -> list[bytes]:
+    """By each protocol that makes them."""
+    arrays = {"qpos_mean": np.arange(3, dtype=np.float32), "example_qpos": np.ones((2, 3))}
+    return [pickle.dumps(arrays, protocol) for protocol in (3, 4, 5)]
 
 
 def segment_files() -> list[bytes]:

@@ -53,6 +53,7 @@ TARGETS: Mapping[str, Target] = {
     "robot_yaml": Target(documents.robot, documents.robots, 60),
     "segments": Target(documents.segments, documents.segment_files, 300),
     "sidecar": Target(documents.sidecar, documents.sidecars, 100),
+    "statistics": Target(documents.statistics, documents.statistics_files, 3000),
     "store_documents": Target(documents.documents_of_a_store, documents.document_seeds, 60),
     "store_values": Target(documents.values_of_a_store, documents.value_seeds, 60),
     "store_shards": Target(documents.shards_of_a_store, documents.shard_seeds, 60),
