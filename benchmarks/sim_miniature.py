@@ -7,6 +7,9 @@
 The whole path for each: demonstrations as bags, ingest, training with several seeds, 50 episodes
 each on seeds that no demonstration has. The baselines see the same: a replay of the demonstration
 that began most alike, and the network after one step.
+
+Whatever is finished is a line of `rows.jsonl` in the work folder: the same command, after whatever
+stopped it, goes on with what is missing, training included, and prints all rows.
 """
 
 from __future__ import annotations
@@ -14,12 +17,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +37,9 @@ from act_model.chunking import ActionQueue
 from act_model.config import Contract
 from act_model.policy import Policy
 from act_model.recipe import TrainRequest, train
+from act_model.run_folder import LAST
 from act_model.sim.demonstrations import SimulateRequest, simulate
-from act_model.sim.records import StageRates, rates_of
+from act_model.sim.records import Trial, rates_of
 from act_model.sim.rollouts import FIRST_SEED, SimRequest, evaluate_in_sim, roll_out
 from act_model.sim.sensors import Pictures, timing_of
 from act_model.sim.simulation import Simulation
@@ -42,7 +48,7 @@ from act_model.sim.tasks import TASKS
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TASK = TASKS["transfer_cube"]
 SIZE = (120, 160)
-Row = Mapping[str, object]
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +58,6 @@ class Amount:
     episodes: int
     training_seeds: int
     ticks: int
-    jobs: int
 
 
 FULL = Amount(
@@ -61,26 +66,24 @@ FULL = Amount(
     episodes=50,
     training_seeds=3,
     ticks=TASK.ticks,
-    jobs=2,
 )
-QUICK = Amount(
-    demos=3, steps={"state": 2, "pixels": 2}, episodes=1, training_seeds=1, ticks=12, jobs=1
-)
+QUICK = Amount(demos=3, steps={"state": 2, "pixels": 2}, episodes=1, training_seeds=1, ticks=12)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sees", choices=["state", "pixels", "both"], default="both")
-    parser.add_argument("--quick", action="store_true", help="a few steps")
+    parser.add_argument("--work", type=Path, default=Path("sim_miniature"), help="kept, resumed")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--quick", action="store_true", help="a few steps, nothing is kept")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     options = parser.parse_args()
-    amount = QUICK if options.quick else FULL
     kinds = ["state", "pixels"] if options.sees == "both" else [options.sees]
-    rows: list[Row] = []
-    with TemporaryDirectory() as scratch:
-        os.environ["ACT_REGISTRY"] = str(Path(scratch, "registry.db"))
-        for kind in kinds:
-            rows += measured(kind, amount, Path(scratch, kind))
+    if options.quick:
+        with TemporaryDirectory() as scratch:
+            rows = measured(kinds, QUICK, Path(scratch), jobs=1)
+    else:
+        rows = measured(kinds, FULL, options.work.absolute(), jobs=options.jobs)
     if options.json:
         print(json.dumps({"rows": rows}))
         return
@@ -92,31 +95,76 @@ def main() -> None:
         )
 
 
-def measured(kind: str, amount: Amount, folder: Path) -> list[Row]:
-    cameras = ("top",) if kind == "pixels" else ()
+def measured(kinds: list[str], amount: Amount, work: Path, jobs: int) -> list[Row]:
+    """All rows of `kinds`, those that an earlier call finished included."""
+    os.environ["ACT_REGISTRY"] = str(work / "registry.db")
+    work.mkdir(parents=True, exist_ok=True)
+    done = Rows(work / "rows.jsonl")
+    names = []
+    for kind in kinds:
+        steps = amount.steps[kind]
+        folder = work / kind
+        recorded(kind, amount, folder, jobs)
+        for seed in range(amount.training_seeds):
+            names.append(f"{kind}: {steps} steps, training seed {seed}")
+            if names[-1] not in done:
+                done.add(trained(kind, amount, folder, seed, steps, names[-1], jobs))
+        names += [f"{kind}: untrained (1 step)", f"{kind}: replay of the nearest demo"]
+        if names[-2] not in done:
+            done.add(trained(kind, amount, folder, 0, 1, names[-2], jobs))
+        if names[-1] not in done:
+            reader = open_dataset(folder / "cube.zarr")
+            done.add(replayed(amount, reader, folder / f"run-0-{steps}", names[-1]))
+    return [done[name] for name in names]
+
+
+class Rows:
+    """Finished rows by name, in a file that only grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        self._rows: dict[str, Row] = {row["name"]: row for row in map(json.loads, lines)}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._rows
+
+    def __getitem__(self, name: str) -> Row:
+        return self._rows[name]
+
+    def add(self, row: Row) -> None:
+        self._rows[row["name"]] = row
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(f"{row['name']}: {row['success']:.0%}", file=sys.stderr, flush=True)
+
+
+def recorded(kind: str, amount: Amount, folder: Path, jobs: int) -> None:
+    """The dataset of `kind`, from bags that are deleted once they are ingested."""
+    if (folder / "cube.zarr").is_dir() and not (folder / "bags").is_dir():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
     simulate(
         SimulateRequest(
             task=TASK.name,
             out=folder / "bags",
             episodes=amount.demos,
-            cameras=cameras,
+            cameras=("top",) if kind == "pixels" else (),
             size=SIZE,
-            jobs=amount.jobs,
+            jobs=jobs,
         )
     )
-    path = folder / "cube.zarr"
-    ingest([folder / "bags"], path, IngestSettings())
-    reader = open_dataset(path)
-    rows = []
-    for seed in range(amount.training_seeds):
-        rows.append(trained(kind, amount, folder, seed, amount.steps[kind]))
-    rows.append(trained(kind, amount, folder, 0, 1, name=f"{kind}: untrained (1 step)"))
-    rows.append(replayed(kind, amount, reader, folder / f"run-0-{amount.steps[kind]}"))
-    return rows
+    ingest([folder / "bags"], folder / "cube.zarr", IngestSettings(jobs=jobs))
+    shutil.rmtree(folder / "bags")
 
 
-def trained(kind: str, amount: Amount, folder: Path, seed: int, steps: int, name: str = "") -> Row:
+def trained(
+    kind: str, amount: Amount, folder: Path, seed: int, steps: int, name: str, jobs: int
+) -> Row:
     out = folder / f"run-{seed}-{steps}"
+    resume = (out / LAST).is_dir()
+    if not resume:
+        shutil.rmtree(out, ignore_errors=True)
     began = perf_counter()
     report = train(
         TrainRequest(
@@ -126,10 +174,10 @@ def trained(kind: str, amount: Amount, folder: Path, seed: int, steps: int, name
             size="tiny",
             steps=steps,
             seed=seed,
+            resume=resume,
         )
     )
     took = perf_counter() - began
-    said(f"{kind}, training seed {seed}: {steps} steps in {took:.0f} s")
     evaluation = evaluate_in_sim(
         SimRequest(
             checkpoint=Path(report.checkpoint),
@@ -137,16 +185,16 @@ def trained(kind: str, amount: Amount, folder: Path, seed: int, steps: int, name
             episodes=amount.episodes,
             chunks=("ensemble",),
             ticks=amount.ticks,
-            jobs=amount.jobs,
+            jobs=jobs,
         )
     )
-    rates = evaluation.conditions[0].rates
-    return row(name or f"{kind}: {steps} steps, training seed {seed}", rates, took)
+    trials = [rollout.trial for rollout in evaluation.conditions[0].rollouts]
+    return row(name, trials, took)
 
 
-def replayed(kind: str, amount: Amount, reader: DatasetReader, run: Path) -> Row:
+def replayed(amount: Amount, reader: DatasetReader, run: Path, name: str) -> Row:
     """The baseline that any policy must beat to have learned more than a look-up."""
-    policy = Policy.load(run / "best" if (run / "best").is_dir() else run / "last", "cpu")
+    policy = Policy.load(run / "best" if (run / "best").is_dir() else run / LAST, "cpu")
     contract = policy.contract
     pictures = Pictures(
         cameras=tuple(c.name for c in contract.cameras), height=SIZE[0], width=SIZE[1]
@@ -158,7 +206,7 @@ def replayed(kind: str, amount: Amount, reader: DatasetReader, run: Path) -> Row
         queue = ActionQueue(contract.chunk_size, 14)
         trials.append(roll_out(nearest, simulation, seed, queue, ticks=amount.ticks).trial)
     simulation.close()
-    return row(f"{kind}: replay of the nearest demo", rates_of(TASK.stages, trials), 0.0)
+    return row(name, trials, 0.0)
 
 
 class NearestDemonstration:
@@ -198,7 +246,9 @@ class NearestDemonstration:
         )
 
 
-def row(name: str, rates: StageRates, train_s: float) -> Row:
+def row(name: str, trials: list[Trial], train_s: float) -> Row:
+    """Of one policy; `train_s` is that of the last sitting where training was resumed."""
+    rates = rates_of(TASK.stages, trials)
     stages = list(rates.stages.values())
     return {
         "name": name,
@@ -209,11 +259,8 @@ def row(name: str, rates: StageRates, train_s: float) -> Row:
         "high": stages[-1].high,
         "held": rates.held.share,
         "train_s": train_s,
+        "rewards": [trial.reward for trial in trials],
     }
-
-
-def said(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
