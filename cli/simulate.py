@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.text import Text
+
+from act_data.errors import InputError
 
 from . import console, tables
 from .options import Json
@@ -17,7 +19,13 @@ if TYPE_CHECKING:
 
 def simulate(
     task: Annotated[str, typer.Argument(help="transfer_cube or insertion.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the recordings.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the recordings.")
+    ] = None,
+    live: Annotated[
+        str | None,
+        typer.Option(help="Publish instead, in real time: ros1[:MASTER_URI] or ros2[:DOMAIN]."),
+    ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Successful recordings wanted.")] = 10,
     first_seed: Annotated[int, typer.Option(min=0, help="Of the first episode.")] = 0,
     realism: Annotated[
@@ -49,20 +57,33 @@ def simulate(
     Example: act-model simulate transfer_cube --episodes 20 --out bags/
     """
     with console.errors():
+        asked = {
+            "task": task,
+            "episodes": episodes,
+            "first_seed": first_seed,
+            "realism": realism,
+            "timing": timing or (),
+            "cameras": tuple(name.strip() for name in cameras.split(",") if name.strip()),
+            "size": console.height_width("--size", size),
+            "jpeg": jpeg,
+        }
+        if live is not None:
+            if out is not None:
+                raise InputError(
+                    f"--live publishes, and writes nothing to {out}",
+                    hint=f"Record it beside: act-data record --backend {live} --out {out}",
+                )
+            _simulate_live(asked | {"ros": live}, json=json)
+            return
+        if out is None:
+            raise InputError("nowhere to record to", hint="Give --out, or publish with --live.")
         from act_model.sim.demonstrations import SimulateRequest
         from act_model.sim.demonstrations import simulate as run
 
         request = console.options(
             SimulateRequest,
-            task=task,
+            **asked,
             out=out,
-            episodes=episodes,
-            first_seed=first_seed,
-            realism=realism,
-            timing=timing or (),
-            cameras=tuple(name.strip() for name in cameras.split(",") if name.strip()),
-            size=console.height_width("--size", size),
-            jpeg=jpeg,
             format=format_,
             jobs=jobs,
             keep_failures=keep_failures,
@@ -73,6 +94,31 @@ def simulate(
             console.write_json(report.model_dump(mode="json"))
         else:
             _print_report(report)
+
+
+def _simulate_live(asked: dict[str, Any], *, json: bool) -> None:
+    from act_model.sim.live import LiveRequest, publish_live
+
+    request = console.options(LiveRequest, **asked)
+    with console.progress("publish") as advance:
+        report = publish_live(request, progress=advance)
+    if json:
+        console.write_json(report.model_dump(mode="json"))
+        return
+    table = tables.table(
+        f"{report.task}, sensors {report.realism}, on {report.ros}",
+        ["reached"],
+        ["seed", "messages", "sent late p50 ms", "p99", "max"],
+    )
+    for episode in report.episodes:
+        late = episode.late
+        table.add_row(
+            f"{episode.trial.reward} of 4",
+            str(episode.trial.seed),
+            str(episode.messages),
+            *(tables.ms(value) for value in (late.p50_ms, late.p99_ms, late.max_ms)),
+        )
+    tables.show(table)
 
 
 def _print_report(report: SimulationReport) -> None:

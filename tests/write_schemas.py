@@ -49,7 +49,7 @@ from act_model.legacy import ImportReport
 from act_model.plan import Plan
 from act_model.recipe import TrainReport
 from act_model.serve.records import ServeReport
-from act_model.sim.records import SimEvaluation, SimulationReport, TruthReport
+from act_model.sim.records import LiveSimulation, SimEvaluation, SimulationReport, TruthReport
 
 FOLDER = Path(__file__).parent.parent / "schemas"
 
@@ -94,6 +94,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "serve-report": ServeReport,
     "sim-evaluation": SimEvaluation,
     "simulation-report": SimulationReport,
+    "live-simulation": LiveSimulation,
     "truth-report": TruthReport,
     "stats": StatsRecord,
     "sync-report": SyncReport,

@@ -38,11 +38,13 @@ class Publisher(Protocol):
         """Publish no more. Every thread has ended when this returns; again, it does nothing."""
 
 
-def open_publisher(name: str, topics: Mapping[str, str]) -> Publisher:
+def open_publisher(name: str, topics: Mapping[str, str], *, depth: int = 1) -> Publisher:
     """Advertise `topics` on the ROS that `name` means: one of `PUBLISHERS`.
 
     Args:
         topics: Message type by topic, in the ROS 2 spelling.
+        depth: Messages that ROS 2 keeps of each topic for who has not got them. Of commands, only
+            the newest counts; of what sensors see, every one.
 
     Raises:
         InputError: There is no such ROS, or no such address.
@@ -57,5 +59,6 @@ def open_publisher(name: str, topics: Mapping[str, str]) -> Publisher:
     if kind == "ros2" and (not where or where.isdecimal()):
         from act_data.commands.ros2 import Ros2Publisher  # imports rclpy, which takes long
 
-        return Ros2Publisher(topics, domain_id=int(where) if where else None)
+        domain = int(where) if where else None
+        return Ros2Publisher(topics, domain_id=domain, depth=depth)
     raise InputError(f"no publisher {name!r}", hint=f"Use one of: {', '.join(PUBLISHERS)}.")

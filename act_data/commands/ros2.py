@@ -9,15 +9,14 @@ from act_data.commands.messages import Encoding
 from act_data.errors import DataError
 from act_data.sources.live.ros2_graph import Ros2Graph
 
-_DEPTH = 1  # only the newest command counts
-
 
 class Ros2Publisher:
-    """A node that publishes some topics, RELIABLE, newest only.
+    """A node that publishes some topics, RELIABLE.
 
     Args:
         topics: Message type by topic.
         domain_id: None: what ROS_DOMAIN_ID says, else 0.
+        depth: As in `open_publisher`.
 
     Raises:
         NotFoundError: There is no rclpy for this Python.
@@ -27,11 +26,13 @@ class Ros2Publisher:
 
     encoding: Encoding = "cdr"
 
-    def __init__(self, topics: Mapping[str, str], *, domain_id: int | None = None) -> None:
+    def __init__(
+        self, topics: Mapping[str, str], *, domain_id: int | None = None, depth: int = 1
+    ) -> None:
         self._graph = Ros2Graph(domain_id, "act_model")
         try:
             self._publishers: dict[str, Any] = {
-                topic: self._graph.publisher(topic, type_, depth=_DEPTH)
+                topic: self._graph.publisher(topic, type_, depth=depth)
                 for topic, type_ in topics.items()
             }
         except BaseException:

@@ -18,6 +18,7 @@ COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 JOINT_STATE = "sensor_msgs/msg/JointState"
 POSE = "geometry_msgs/msg/PoseStamped"
 TIME_REFERENCE = "sensor_msgs/msg/TimeReference"
+EMPTY = "std_msgs/msg/Empty"
 
 _STORES = {"ros1": Stores.ROS1_NOETIC, "cdr": Stores.ROS2_HUMBLE}
 
@@ -112,6 +113,10 @@ class Outgoing:
             header=self._header(stamp_ns, seq, ""), time_ref=self._time(time_ns), source=source
         )
         return self._payload(message, TIME_REFERENCE)
+
+    def empty(self) -> bytes:
+        """An Empty: something happens."""
+        return self._payload(self._types[EMPTY](), EMPTY)
 
     def _header(self, stamp_ns: int, seq: int, frame: str) -> Any:
         fields = {"stamp": self._time(stamp_ns), "frame_id": frame}

@@ -69,6 +69,19 @@ class SimulateRequest(Record):
     keep_failures: bool = False
 
 
+def check_size(size: tuple[int, int]) -> None:
+    """Refuse pictures that nobody draws.
+
+    Raises:
+        InputError: A side is out of 16 to 2160.
+    """
+    if not all(16 <= side <= 2160 for side in size):
+        raise InputError(
+            f"pictures of {size[0]}x{size[1]} have a side out of 16 to 2160",
+            hint="The paper uses 480x640.",
+        )
+
+
 def simulate(
     request: SimulateRequest, *, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> SimulationReport:
@@ -89,7 +102,7 @@ def simulate(
     task = task_named(request.task)
     timing_of(request.realism, request.timing)
     check_cameras(request.cameras)
-    _check_size(request.size)
+    check_size(request.size)
     open_folder(request.out)
     made: dict[int, SimulatedRecording] = {}
     kept = 0
@@ -172,11 +185,3 @@ def _record(request: SimulateRequest, seed: int, advance: Advance) -> SimulatedR
     return SimulatedRecording(
         file=str(path), trial=trial, messages=messages, size=path.stat().st_size
     )
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    if not all(16 <= side <= 2160 for side in size):
-        raise InputError(
-            f"pictures of {size[0]}x{size[1]} have a side out of 16 to 2160",
-            hint="The paper uses 480x640.",
-        )

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
 from act_data.records import Record
+from act_data.types import NS_PER_MS
 
 Realism = Literal["none", "lab", "bad"]
 Kind = Literal["camera", "joints", "objects"]
@@ -218,6 +221,44 @@ class Distribution(Record):
     max_ms: float | None
 
 
+def distribution(values_ns: NDArray[np.int64]) -> Distribution:
+    """Of the absolute values."""
+    if not values_ns.size:
+        return Distribution(p50_ms=None, p99_ms=None, max_ms=None)
+    far = np.abs(values_ns) / NS_PER_MS
+    p50, p99 = np.percentile(far, (50, 99))
+    return Distribution(p50_ms=float(p50), p99_ms=float(p99), max_ms=float(far.max()))
+
+
+class LiveEpisode(Record):
+    """One demonstration on live topics.
+
+    Attributes:
+        start_ns: The clock of this machine when it began.
+        messages: That were sent, those before its beginning included.
+        late: How long after a message was due it was sent: what this machine adds to latency.
+    """
+
+    trial: Trial
+    start_ns: int
+    messages: int
+    late: Distribution
+
+
+class LiveSimulation(Record):
+    """Demonstrations that were published.
+
+    Attributes:
+        ros: Whom it was published to, e.g. "ros1 http://127.0.0.1:11311".
+    """
+
+    task: str
+    realism: Realism
+    ros: str
+    episodes: tuple[LiveEpisode, ...]
+    wall_s: float
+
+
 class StreamTruth(Record):
     """One stream's skew as synchronisation reported it, and as it was.
 
@@ -227,6 +268,8 @@ class StreamTruth(Record):
         true: Of the time at which the sample was taken in the simulator against the tick.
         error: Of the difference: what the sensor's clock and stamps were wrong by.
         reused: Picks that had served the tick before.
+        untold: Valid picks whose time reference was lost, as happens on live topics; they count
+            in `samples` only.
     """
 
     samples: int
@@ -234,6 +277,7 @@ class StreamTruth(Record):
     true: Distribution
     error: Distribution
     reused: int
+    untold: int
 
 
 class TruthReport(Record):

@@ -62,13 +62,17 @@ class Simulation:
         self._sent: list[tuple[int, int, RawMessage]] = []
         self._number = self._next_tick_ns = 0
 
-    def begin(self, seed: int) -> None:
-        """Begin the episode of `seed`: arms at rest, objects lying still, sensors off until now."""
+    def begin(self, seed: int, start_ns: int | None = None) -> None:
+        """Begin the episode of `seed`: arms at rest, objects lying still, sensors off until now.
+
+        Args:
+            start_ns: What the room's clock says now; by default an hour later with every seed.
+        """
         world = self.world
         world.reset(seed)
         world.advance(_SETTLE_STEPS)
         self._settled_ns = world.now_ns
-        self.start_ns = EPOCH_NS + seed * _APART_NS
+        self.start_ns = EPOCH_NS + seed * _APART_NS if start_ns is None else start_ns
         self._beats = beats(self._sensors, self._timing, world.task, seed)
         self._truths = self._number = self._next_tick_ns = 0
         self._sent = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,11 @@ from act_data.interfaces import DatasetReader
 from act_data.records import SYNC_INDEX, SYNC_REASON, SYNC_SKEW, TIMESTAMP
 from act_data.robot import load_robot
 from act_data.sources import find_recordings, open_recording
-from act_data.types import NS_PER_MS, NS_PER_S, Reason
-from act_model.sim.records import Distribution, StreamTruth, TruthReport
+from act_data.types import NS_PER_S, Reason
+from act_model.sim.records import StreamTruth, TruthReport, distribution
 from act_model.sim.simulation import TRUTH_TOPIC
 
-Truth = Mapping[str, NDArray[np.int64]]
+_UNTOLD = -1  # simulated time of a sample whose time reference was lost
 
 
 def truth_of(reader: DatasetReader, robot: str | None = None) -> TruthReport:
@@ -35,26 +36,30 @@ def truth_of(reader: DatasetReader, robot: str | None = None) -> TruthReport:
     spec = load_robot(robot or reader.schema.robot)
     topics = {stream.name: stream.topic for stream in spec.streams}
     reported: list[NDArray[np.int64]] = []
-    true: list[NDArray[np.int64]] = []
+    sampled: list[NDArray[np.int64]] = []
+    ticks: list[NDArray[np.int64]] = []
     valid: list[NDArray[np.bool_]] = []
     reused = np.zeros(len(columns), np.int64)
     for number, entry in enumerate(reader.episodes):
-        sampled = _sampled([Path(f) for f in reader.episode(entry.uid).info.source.files])
+        times = _sampled([Path(f) for f in reader.episode(entry.uid).info.source.files])
         index = reader.read(SYNC_INDEX, number).astype(np.int64)
-        ticks = reader.read(TIMESTAMP, number).astype(np.int64)
         ok = (reader.read(SYNC_REASON, number) == Reason.OK) & (index >= 0)
         valid.append(ok)
         reported.append(reader.read(SYNC_SKEW, number).astype(np.int64))
-        times = np.zeros(index.shape, np.int64)
+        ticks.append(reader.read(TIMESTAMP, number).astype(np.int64))
+        at = np.full(index.shape, _UNTOLD)
         for column, stream in enumerate(columns):
-            of_stream = _of(sampled, topics[stream])
+            of_stream = _of(times, topics[stream])
             if len(of_stream):
-                times[:, column] = of_stream[np.clip(index[:, column], 0, len(of_stream) - 1)]
-        true.append(times - ticks[:, None])
+                at[:, column] = of_stream[np.clip(index[:, column], 0, len(of_stream) - 1)]
+        sampled.append(at)
         reused += ((np.diff(index, axis=0) == 0) & ok[1:]).sum(axis=0)
-    skew, truth, ok = np.concatenate(reported), np.concatenate(true), np.concatenate(valid)
+    skew, at, ok = np.concatenate(reported), np.concatenate(sampled), np.concatenate(valid)
+    truth = at - np.concatenate(ticks)[:, None]
+    told = ok & (at != _UNTOLD)
     whole = ok[:, ok.any(axis=0)].all(axis=1)
-    present = truth[np.ix_(whole, np.flatnonzero(ok.any(axis=0)))]
+    known = told[:, ok.any(axis=0)].all(axis=1)
+    present = truth[np.ix_(known, np.flatnonzero(ok.any(axis=0)))]
     return TruthReport(
         dataset=str(reader.path),
         version=reader.version.number,
@@ -63,52 +68,60 @@ def truth_of(reader: DatasetReader, robot: str | None = None) -> TruthReport:
         streams={
             column.name: StreamTruth(
                 samples=int(ok[:, i].sum()),
-                reported=_distribution(skew[ok[:, i], i]),
-                true=_distribution(truth[ok[:, i], i]),
-                error=_distribution((skew - truth)[ok[:, i], i]),
+                reported=distribution(skew[told[:, i], i]),
+                true=distribution(truth[told[:, i], i]),
+                error=distribution((skew - truth)[told[:, i], i]),
                 reused=int(reused[i]),
+                untold=int((ok & ~told)[:, i].sum()),
             )
             for i, column in enumerate(reader.schema.columns)
         },
-        spread=_distribution(
+        spread=distribution(
             present.max(axis=1) - present.min(axis=1) if present.size else np.zeros(0, np.int64)
         ),
     )
 
 
-def _sampled(files: list[Path]) -> Truth:
-    """Simulated time of every message of a recording, in order of arrival, by topic."""
+def _sampled(files: list[Path]) -> Mapping[str, NDArray[np.int64]]:
+    """Simulated time of every message of a recording, in order of arrival, by topic.
+
+    A message and its time reference have the same stamp, and nothing else in common: on live
+    topics each of them may be lost, or come first.
+    """
     if missing := [str(file) for file in files if not file.exists()]:
         raise NotFoundError(
             f"the recording is no longer at {missing[0]!r}",
             hint="Simulate it again with the same options, or ingest what is there.",
         )
-    times: dict[str, list[int]] = {}
+    stamps: dict[str, list[int]] = {}
+    times: dict[tuple[str, int], int] = {}
     for recording in find_recordings(files):
         with open_recording(recording) as source:
             if TRUTH_TOPIC not in source.topics:
                 raise DataError(
                     f"{recording.name} has no topic {TRUTH_TOPIC!r}",
-                    hint="Only recordings of `act-model simulate` know the truth.",
+                    hint="Only recordings of `act-model simulate` know the truth; of its live "
+                    f"topics, record this one, too: `act-data record --topic {TRUTH_TOPIC}`.",
                 )
-            for raw in source.messages((TRUTH_TOPIC,)):
+            for raw in source.messages(source.topics):
+                if raw.topic != TRUTH_TOPIC:
+                    stamps.setdefault(raw.topic, []).append(raw.stamp_ns or 0)
+                    continue
                 message = source.deserialize(raw)
-                at = message.time_ref.sec * NS_PER_S + message.time_ref.nanosec
-                times.setdefault(message.source, []).append(at)
-    return {topic: np.array(each, np.int64) for topic, each in times.items()}
+                times[message.source, _ns(message.header.stamp)] = _ns(message.time_ref)
+    return {
+        topic: np.array([times.get((topic, stamp), _UNTOLD) for stamp in each], np.int64)
+        for topic, each in stamps.items()
+    }
 
 
-def _of(sampled: Truth, topic: str) -> NDArray[np.int64]:
+def _ns(time: Any) -> int:
+    return int(time.sec) * NS_PER_S + int(time.nanosec)
+
+
+def _of(sampled: Mapping[str, NDArray[np.int64]], topic: str) -> NDArray[np.int64]:
     """The times of a stream's topic, or of the compressed pictures of it."""
     for name in (topic, f"{topic}/compressed"):
         if name in sampled:
             return sampled[name]
     return np.zeros(0, np.int64)
-
-
-def _distribution(values_ns: NDArray[np.int64]) -> Distribution:
-    if not values_ns.size:
-        return Distribution(p50_ms=None, p99_ms=None, max_ms=None)
-    far = np.abs(values_ns) / NS_PER_MS
-    p50, p99 = np.percentile(far, (50, 99))
-    return Distribution(p50_ms=float(p50), p99_ms=float(p99), max_ms=float(far.max()))
