@@ -19,6 +19,7 @@ from act_model.config import LossConfig, ModelConfig
 from act_model.families import FAMILIES, NetworkInput, Objective
 from act_model.families.act import ACT
 from act_model.nn import ActCvae
+from act_model.nn.transformer import DecoderLayer
 
 Defect = Literal["no camera code", "actions apart", "mean over padding"]
 
@@ -33,6 +34,7 @@ def with_defects(*defects: Defect) -> Iterator[None]:
             _silence(net.camera_ND)
         if "actions apart" in defects:
             for layer in net.decoder.layers:
+                assert isinstance(layer, DecoderLayer)
                 _silence(*layer.self_attention.out.parameters())
         return net
 
