@@ -83,7 +83,7 @@ ROWS: Mapping[str, Row] = {
     ),
 }
 
-# Alternatives from cheap to dear (in computation, then in what has to be set up).
+# Alternatives from cheap to dear in computation; of those that cost the same, today's default first.
 CHOICES: Mapping[str, Sequence[str]] = {
     "decoder_layers": (
         "decoder: 1 layer",
@@ -91,7 +91,7 @@ CHOICES: Mapping[str, Sequence[str]] = {
         MENDED,
         "decoder: 7 layers, all used",
     ),
-    "decoder_start": ("decoder: starts from zeros", MENDED),
+    "decoder_start": (MENDED, "decoder: starts from zeros"),
     "latent": (
         "latent: none",
         MENDED,
