@@ -83,7 +83,7 @@ ROWS: Mapping[str, Row] = {
     ),
 }
 
-# Alternatives from cheap to dear in computation; of those that cost the same, today's default first.
+# From cheap to dear in computation; of those that cost the same, what was the default comes first.
 CHOICES: Mapping[str, Sequence[str]] = {
     "decoder_layers": (
         "decoder: 1 layer",

@@ -51,9 +51,7 @@ def test_without_a_camera_code_two_swapped_cameras_change_nothing() -> None:
         with with_defects(*defects):
             net = FAMILIES["act"].build(SMALL).eval()
         with torch.no_grad():
-            here, swapped = (
-                net(x, torch.zeros(1, 3)).actions_BKA for x in (images, images.flip(1))
-            )
+            here, swapped = (net(x, state).actions_BKA for x in (images, images.flip(1)))
         moved[defects] = float((here - swapped).abs().max())
     assert moved[("no camera code",)] < 1e-5 < 1e-3 < moved[()]
     assert FAMILIES["act"] is ACT
