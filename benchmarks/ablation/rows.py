@@ -85,13 +85,14 @@ ROWS: Mapping[str, Row] = {
 
 # From cheap to dear in computation; of those that cost the same, what was the default comes first.
 CHOICES: Mapping[str, Sequence[str]] = {
-    "decoder_layers": (
+    "decoder": (  # layers and start together: what one does depends on the other
         "decoder: 1 layer",
+        "decoder: the first of 7, as published",
         "decoder: 2 layers",
         MENDED,
+        "decoder: starts from zeros",
         "decoder: 7 layers, all used",
     ),
-    "decoder_start": (MENDED, "decoder: starts from zeros"),
     "latent": (
         "latent: none",
         MENDED,
