@@ -15,7 +15,9 @@ from torch import nn
 
 from act_data.records import Record
 from act_model import runtime as runtimes
-from act_model.policy import Policy, blank_observation
+from act_model.contract import blank_observation
+from act_model.policy import Policy
+from act_model.policy_process import ProcessPolicy
 from act_model.runtime import RuntimeName
 
 MIB = 2**20
@@ -34,7 +36,9 @@ class BenchReport(Record):
 
     Attributes:
         predictions: Timed ones; those that warm up come before them.
-        load_s: From a folder to a policy that has predicted once.
+        ready_s: From a new interpreter to a policy in it that has predicted once, as when a robot
+            is started.
+        load_s: The same in an interpreter that has imported everything.
         total: From an observation as the robot delivers it to actions as it takes them.
         parts: "preprocess", "network" and "postprocess". Empty where they are one graph.
         peak_memory_mib: Largest resident memory of the process, interpreter and libraries included.
@@ -49,6 +53,7 @@ class BenchReport(Record):
     threads: int
     inputs: dict[str, tuple[int, ...]]
     predictions: int
+    ready_s: float
     load_s: float
     total: Latency
     parts: dict[str, Latency]
@@ -73,6 +78,7 @@ def bench(
     Raises:
         As `runtime.load`.
     """
+    ready_s = _ready_s(folder, runtime, device)
     began = perf_counter()
     policy = runtimes.load(folder, runtime, device)
     observation = blank_observation(policy.contract)
@@ -113,6 +119,7 @@ def bench(
         threads=torch.get_num_threads(),
         inputs={name: array.shape for name, array in observation.items()},
         predictions=predictions,
+        ready_s=ready_s,
         load_s=load_s,
         total=_latency(totals),
         parts={name: _latency(times) for name, times in parts.items()},
@@ -120,6 +127,17 @@ def bench(
         peak_gpu_memory_mib=torch.cuda.max_memory_allocated(on) / MIB if gpu else None,
         budget_ms=1000 / policy.contract.rate_hz,
     )
+
+
+def _ready_s(folder: Path, runtime: RuntimeName, device: str) -> float:
+    began = perf_counter()
+    policy = ProcessPolicy(folder, runtime, device)
+    try:
+        policy.wait()
+        policy.predict(blank_observation(policy.contract))
+        return perf_counter() - began
+    finally:
+        policy.close()
 
 
 @contextmanager

@@ -23,13 +23,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from act_data.errors import InputError, NotFoundError, StoreError
 from act_data.records import DatasetSchema, FileDigest, Record, StatsRecord
@@ -41,7 +38,11 @@ from act_model.config import (
     TrainConfig,
     VectorContract,
 )
-from act_model.families import AnyNetworkConfig
+from act_model.networks import AnyNetworkConfig
+
+if TYPE_CHECKING:  # a process that only looks at a checkpoint does without torch
+    import torch
+    from torch import Tensor
 
 FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
@@ -108,9 +109,14 @@ class TrainerState:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A checkpoint on disk, checked; the weights are read by `load_weights`."""
+    """A checkpoint on disk, checked; the weights are read by `load_weights`.
+
+    Attributes:
+        weights_sha256: Digest of the file of the weights.
+    """
 
     folder: Path
+    weights_sha256: str
     model: NetworkConfig
     train: TrainConfig
     contract: Contract
@@ -186,6 +192,7 @@ def load(folder: Path) -> Checkpoint:
         raise _damaged(here / CONFIG, f"lists no {', '.join(sorted(missing))}")
     return Checkpoint(
         folder=here,
+        weights_sha256=config.files[WEIGHTS].sha256,
         model=config.model,
         train=config.train,
         contract=_read_record(here / CONTRACT, Contract),
@@ -356,11 +363,15 @@ def _damaged(path: Path, what: str) -> StoreError:
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
     save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)
     _sync(path)
 
 
 def _read_tensors(path: Path, device: torch.device | str) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
     try:
         return load_file(path, device=str(device))
     except FileNotFoundError:

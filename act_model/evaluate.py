@@ -14,9 +14,10 @@ from act_data.errors import InputError
 from act_data.interfaces import DatasetReader
 from act_data.records import Record
 from act_model.chunking import ActionQueue, Chunker
+from act_model.contract import check_contract
 from act_model.dataset import EpisodeChunks
 from act_model.deploy import Mode, RolloutReport, deploy
-from act_model.policy import Policy, check_contract
+from act_model.policy import Policy
 from act_model.robot_io import DatasetRobot, labels, offered_by
 from act_model.safety import joint_range
 

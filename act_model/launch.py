@@ -10,16 +10,15 @@ from pathlib import Path
 from act_data.check import open_ref
 from act_data.errors import ActError, InputError, NotFoundError
 from act_data.interfaces import DatasetReader
-from act_data.records import EpisodeInfo, Record, SourceRecord
-from act_data.registry import Registry
+from act_data.records import Record, SourceRecord
 from act_data.robot import load_robot
 from act_data.sources import find_recordings, open_recording
 from act_data.sources.live import open_backend
-from act_data.store import location, open_dataset
 from act_data.types import NS_PER_MS
 from act_model import runtime as runtimes
 from act_model.commands import Sink, open_sink
 from act_model.config import DatasetRef
+from act_model.contract import check_contract
 from act_model.deploy import (
     Mode,
     Operator,
@@ -30,8 +29,7 @@ from act_model.deploy import (
     signals,
 )
 from act_model.deploy import deploy as run_on
-from act_model.evaluate import DEFAULT_STARTS, EvaluationReport
-from act_model.evaluate import evaluate as evaluate_on
+from act_model.lineage import dataset_of, find_checkpoint, sources_of, unseen
 from act_model.plan import (
     DeployRequest,
     Plan,
@@ -42,10 +40,8 @@ from act_model.plan import (
     plan_of,
     with_own_sink,
 )
-from act_model.policy import Policy, check_contract
 from act_model.policy_process import ProcessPolicy
 from act_model.robot_io import BagRobot, DatasetRobot, LiveRobot, RobotIO
-from act_model.run_folder import BEST, LAST
 from act_model.runtime import Runtime
 from act_model.watchdog import Watchdog
 
@@ -164,88 +160,6 @@ def deploy(request: DeployRequest, *, say: Callable[[str], None] = lambda text: 
         )
 
 
-class EvaluationRequest(Record):
-    """Measuring a policy on what it was not trained on, as a person asks for it.
-
-    Attributes:
-        dataset: A path, a name, or "name@version"; by default what the policy was trained on.
-        starts: Chunks per held-out episode, evenly spread.
-    """
-
-    checkpoint: Path | None = None
-    dataset: str | None = None
-    starts: int = DEFAULT_STARTS
-    device: str = "auto"
-
-
-def evaluate(
-    request: EvaluationRequest, *, progress: Callable[[int, int], None] = lambda done, total: None
-) -> EvaluationReport:
-    """The open-loop error of a policy on the held-out episodes of a dataset.
-
-    Raises:
-        NotFoundError: No such checkpoint or dataset.
-        InputError: The dataset does not fit the policy, or nothing was held out.
-        StoreError: The checkpoint or the dataset is damaged.
-    """
-    policy = Policy.load(find_checkpoint(request.checkpoint), request.device)
-    if request.dataset is None:
-        reader = dataset_of(policy.checkpoint.dataset)
-    else:
-        reader = open_ref(request.dataset)
-    report = evaluate_on(policy, reader, starts=request.starts, progress=progress)
-    unseen = _unseen(reader, policy.checkpoint.dataset)
-    seen = {unseen[episode] for episode in report.episodes}
-    held_out = False if False in seen else None if None in seen else True
-    return report.model_copy(update={"held_out": held_out})
-
-
-def find_checkpoint(folder: Path | None) -> Path:
-    """The checkpoint in `folder`, the best one of a run there, or the newest registered one.
-
-    Raises:
-        NotFoundError: There is none.
-    """
-    if folder is None:
-        newest = Registry().newest_checkpoint()
-        if newest is None:
-            raise NotFoundError(
-                "no checkpoint is registered", hint="Train one: `act-model train DATASET`."
-            )
-        return newest
-    for name in (BEST, LAST):
-        if (folder / name).is_dir():
-            return folder / name
-    return folder
-
-
-def dataset_of(trained_on: DatasetRef) -> DatasetReader:
-    """The dataset version that a checkpoint was trained on.
-
-    Raises:
-        NotFoundError: It is no longer there.
-        InputError: Another dataset has taken its place.
-    """
-    path = location(trained_on.path)
-    if not path.exists():  # then it may have been moved, and registered again
-        places = [location(d.path) for d in Registry().datasets() if d.uid == trained_on.uid]
-        path = next((place for place in places if place.exists()), path)
-    if not path.exists():
-        raise NotFoundError(
-            f"the dataset that the policy was trained on is no longer at {str(path)!r}",
-            hint="Name the episode to replay with --source DATASET#NUMBER, or a bag.",
-        )
-    reader = open_dataset(path, trained_on.version)
-    if reader.version.content_hash != trained_on.content_hash:
-        raise InputError(
-            f"{trained_on.path} is not what the policy was trained on: version "
-            f"{trained_on.version} has content {reader.version.content_hash[:12]}, the checkpoint "
-            f"names {trained_on.content_hash[:12]}",
-            hint="Name the episode to replay with --source DATASET#NUMBER.",
-        )
-    return reader
-
-
 @contextmanager
 def _robot(request: DeployRequest, policy: Runtime) -> Iterator[tuple[RobotIO, str, bool | None]]:
     """The robot, its name for people, and whether the policy was not trained on it, if known."""
@@ -258,9 +172,9 @@ def _robot(request: DeployRequest, policy: Runtime) -> Iterator[tuple[RobotIO, s
             )
         robot = load_robot(request.robot or policy.contract.robot)
         with open_recording(recordings[0]) as source:
-            sources = _sources(policy.checkpoint.dataset)
-            unseen = None if sources is None else source.record(()).sha256 not in sources
-            yield BagRobot(source, robot, policy.contract), request.source, unseen
+            sources = sources_of(policy.checkpoint.dataset)
+            held_out = None if sources is None else source.record(()).sha256 not in sources
+            yield BagRobot(source, robot, policy.contract), request.source, held_out
         return
     if request.source is not None and request.source.startswith("sim:"):
         with _simulated(request.source, request.robot, policy) as simulated:
@@ -285,11 +199,11 @@ def _robot(request: DeployRequest, policy: Runtime) -> Iterator[tuple[RobotIO, s
         reader = dataset_of(trained_on)
     else:
         reader, number = _episode(request.source)
-    held_out = _unseen(reader, trained_on)
+    known = unseen(reader, trained_on)
     if number is None:  # the first that was held out; the last one if none was
-        number = held_out.index(True) if True in held_out else len(held_out) - 1
+        number = known.index(True) if True in known else len(known) - 1
     robot_io = DatasetRobot(reader, number, policy.contract)
-    yield robot_io, f"{reader.path}#{number}", held_out[number]
+    yield robot_io, f"{reader.path}#{number}", known[number]
 
 
 @contextmanager
@@ -311,33 +225,6 @@ def _simulated(source: str, robot: str | None, policy: Runtime) -> Iterator[Robo
         )
     finally:
         simulation.close()
-
-
-def _unseen(reader: DatasetReader, trained_on: DatasetRef) -> list[bool | None]:
-    """Whether the policy was not trained on an episode, for each of `reader`; None: unknown.
-
-    Another dataset may hold the recordings of the training set under other uids.
-    """
-    if reader.uid == trained_on.uid:
-        return [entry.uid not in trained_on.train for entry in reader.episodes]
-    infos = (reader.episode(entry.uid).info for entry in reader.episodes)
-    sources = _sources(trained_on)
-    return [None if sources is None else _recording(info) not in sources for info in infos]
-
-
-def _sources(trained_on: DatasetRef) -> set[str] | None:
-    """Digests of the recordings that the training episodes were made from; None: unknown."""
-    try:
-        reader = dataset_of(trained_on)
-    except ActError:
-        return None
-    return {_recording(reader.episode(uid).info) for uid in trained_on.train}
-
-
-def _recording(info: EpisodeInfo) -> str:
-    """sha256 of what an episode was recorded as, also where the dataset is a copy of another."""
-    origin = info.imported.origin if info.imported is not None else None
-    return (origin or info.source).sha256
 
 
 def _episode(text: str) -> tuple[DatasetReader, int | None]:

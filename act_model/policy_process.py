@@ -30,7 +30,7 @@ from act_data.records import StatsRecord
 from act_model import checkpoint as checkpoints
 from act_model import runtime as runtimes
 from act_model.config import Contract
-from act_model.policy import blank_observation, check_observation
+from act_model.contract import blank_observation, check_observation
 from act_model.runtime import RuntimeName
 
 _ALIGN = 64

@@ -14,7 +14,6 @@ from act_data.records import StatsRecord
 from act_model import checkpoint as checkpoints
 from act_model.checkpoint import Checkpoint
 from act_model.config import Contract
-from act_model.policy import Policy
 
 RuntimeName = Literal["torch", "onnx"]
 
@@ -50,15 +49,17 @@ def load(folder: Path, runtime: RuntimeName = "torch", device: str = "auto") -> 
         StoreError: It is damaged, or the export is of other weights than the checkpoint.
         InputError: There is no such device.
     """
+    # Each takes long to import, and none needs the other.
     if runtime == "torch":
+        from act_model.policy import Policy
+
         return Policy.load(folder, device)
-    from act_model.export import OnnxPolicy
-    from act_model.export.onnx_file import weights_sha256
+    from act_model.export.onnx_policy import OnnxPolicy
 
     checkpoint = checkpoints.load(folder)
     file = onnx_file_of(folder)
     policy = OnnxPolicy(checkpoint, file, device=device)
-    if policy.metadata.weights_sha256 != weights_sha256(checkpoint.folder):
+    if policy.metadata.weights_sha256 != checkpoint.weights_sha256:
         raise StoreError(
             f"{file} was exported from other weights than those of {folder} "
             f"(step {policy.metadata.step}, the checkpoint is of step {checkpoint.step})",

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional
+from torch.nn import functional
 
 from act_data.errors import InputError
 from act_data.records import StatsRecord
@@ -159,17 +158,15 @@ class Transform(nn.Module):
         # one is channels-last is ambiguous. Always the same kernel gives always the same bits.
         pixels_BCHW = image_BHWC.permute(0, 3, 1, 2).to(torch.float32).contiguous()
         if list(pixels_BCHW.shape[-2:]) != self._size:
-            pixels_BCHW = functional.resize(
-                pixels_BCHW, self._size, interpolation=InterpolationMode.BILINEAR, antialias=True
+            pixels_BCHW = functional.interpolate(
+                pixels_BCHW, self._size, mode="bilinear", antialias=True, align_corners=False
             )
         return pixels_BCHW / 255
 
     def _metres(self, depth_BHW: Tensor) -> Tensor:
         metres_B1HW = depth_BHW.to(torch.float32).unsqueeze(1) / MM_PER_M
         if list(metres_B1HW.shape[-2:]) != self._size:  # nearest: no mean of a depth and no depth
-            metres_B1HW = functional.resize(
-                metres_B1HW, self._size, interpolation=InterpolationMode.NEAREST_EXACT
-            )
+            metres_B1HW = functional.interpolate(metres_B1HW, self._size, mode="nearest-exact")
         return metres_B1HW
 
 
@@ -216,11 +213,15 @@ def augment(images_BNCHW: Tensor, draws: Sequence[Draw], *, crop: float) -> Tens
 
 
 def _augment(images_NCHW: Tensor, draw: Draw, crop: float) -> Tensor:
+    # Training alone: importing torchvision takes three times as long as torch itself.
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional as vision
+
     height, width = images_NCHW.shape[-2:]
     kept = max(1, round(crop * height)), max(1, round(crop * width))
     color = images_NCHW.shape[1] == 3
     if kept != (height, width):
-        images_NCHW = functional.resized_crop(
+        images_NCHW = vision.resized_crop(
             images_NCHW,
             int(draw.top * (height - kept[0] + 1)),
             int(draw.left * (width - kept[1] + 1)),
@@ -230,7 +231,7 @@ def _augment(images_NCHW: Tensor, draw: Draw, crop: float) -> Tensor:
             antialias=color,
         )
     if draw.angle_deg:
-        images_NCHW = functional.rotate(
+        images_NCHW = vision.rotate(
             images_NCHW,
             draw.angle_deg,
             interpolation=InterpolationMode.BILINEAR if color else InterpolationMode.NEAREST,
@@ -238,9 +239,9 @@ def _augment(images_NCHW: Tensor, draw: Draw, crop: float) -> Tensor:
     if color:
         for number in draw.order:
             adjust, factor = (
-                (functional.adjust_brightness, draw.brightness),
-                (functional.adjust_contrast, draw.contrast),
-                (functional.adjust_saturation, draw.saturation),
+                (vision.adjust_brightness, draw.brightness),
+                (vision.adjust_contrast, draw.contrast),
+                (vision.adjust_saturation, draw.saturation),
             )[number]
             images_NCHW = adjust(images_NCHW, factor)
     return images_NCHW

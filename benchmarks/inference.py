@@ -176,7 +176,7 @@ def contenders(stack: ExitStack, quick: bool, threads: int) -> dict[str, Callabl
 
     from act_model import runtime
     from act_model.config import ModelConfig
-    from act_model.export import export_onnx
+    from act_model.export.onnx_file import export_onnx
     from act_model.policy import Policy
     from benchmarks.peers.serving import observation, save_checkpoint
 

@@ -23,7 +23,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from act_data.ingest import IngestSettings, ingest
-from act_model.policy import Policy, blank_observation
+from act_model.contract import blank_observation
+from act_model.policy import Policy
 from act_model.recipe import TrainRequest, train
 from act_model.sim.demonstrations import SimulateRequest, simulate
 from act_model.sim.rollouts import SimRequest, evaluate_in_sim

@@ -27,7 +27,7 @@ def bench(
     """
     with console.errors():
         from act_model.bench import bench as run
-        from act_model.launch import find_checkpoint
+        from act_model.lineage import find_checkpoint
 
         with console.progress("bench") as advance:
             report = run(

@@ -82,8 +82,8 @@ def evaluate(
                 f"--{given[0].replace('_', '-')} is about a simulation",
                 hint="Name the task: --sim transfer_cube.",
             )
-        from act_model.launch import EvaluationRequest
-        from act_model.launch import evaluate as run
+        from act_model.evaluation import EvaluationRequest
+        from act_model.evaluation import evaluate as run
 
         request = EvaluationRequest(
             checkpoint=checkpoint, dataset=dataset, starts=starts, device=device

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def evaluate_in_sim(options: dict[str, Any], *, json: bool) -> None:
     """Run a policy in the simulator and print how far it came; `options` are of SimRequest."""
-    from act_model.launch import find_checkpoint
+    from act_model.lineage import find_checkpoint
     from act_model.sim.rollouts import SimRequest
     from act_model.sim.rollouts import evaluate_in_sim as run
 

@@ -12,7 +12,7 @@ from . import console
 from .options import Checkpoint, Json
 
 if TYPE_CHECKING:
-    from act_model.export import ExportReport
+    from act_model.export.records import ExportReport
 
 
 def export(
@@ -33,8 +33,8 @@ def export(
     Example: act-model export run/best --to onnx --check
     """
     with console.errors():
-        from act_model.export import export_onnx
-        from act_model.launch import find_checkpoint
+        from act_model.export.onnx_file import export_onnx
+        from act_model.lineage import find_checkpoint
         from act_model.policy import Policy
         from act_model.runtime import onnx_file_of
 

@@ -31,7 +31,7 @@ def serve(
     Example: act-model serve run/best --bind 127.0.0.1:8765
     """
     with console.errors():
-        from act_model.launch import find_checkpoint
+        from act_model.lineage import find_checkpoint
         from act_model.serve.access import access_of
         from act_model.serve.server import serve_policy
 

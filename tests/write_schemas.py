@@ -41,11 +41,10 @@ from act_data.robot import RobotFile
 from act_model.bench import BenchReport
 from act_model.config import Contract, DatasetRef, ModelConfig, TrainConfig
 from act_model.evaluate import EvaluationReport
-from act_model.export import ExportReport
-from act_model.export.records import OnnxMetadata
-from act_model.families.diffusion import DiffusionConfig
+from act_model.export.records import ExportReport, OnnxMetadata
 from act_model.launch import Deployment
 from act_model.legacy import ImportReport
+from act_model.networks import DiffusionConfig
 from act_model.plan import Plan
 from act_model.recipe import TrainReport
 from act_model.serve.records import ServeReport

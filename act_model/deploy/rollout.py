@@ -14,6 +14,7 @@ from pathlib import Path
 from act_data.errors import ActError, InputError
 from act_model.chunking import Chunker
 from act_model.commands import Sink, velocities
+from act_model.contract import blank_observation, check_contract
 from act_model.deploy.clock import Clock, MonotonicClock, SimulatedClock
 from act_model.deploy.feed import AheadFeed, Feed, LiveFeed, LockstepFeed
 from act_model.deploy.inference import (
@@ -30,7 +31,6 @@ from act_model.deploy.recorder import Recorder
 from act_model.deploy.report import RolloutReport, joint_errors, joint_hits, measured
 from act_model.deploy.settings import Rules, Stop
 from act_model.deploy.tape import Tape
-from act_model.policy import blank_observation, check_contract
 from act_model.robot_io import Mode, RobotIO
 from act_model.safety import Limits, SafetyFilter
 from act_model.watchdog import Watchdog
@@ -137,8 +137,7 @@ def deploy(
             try:
                 if mode.real_time:
                     # The first prediction is slow: have it before the first tick.
-                    for _ in range(2):
-                        policy.predict(blank_observation(contract))
+                    policy.predict(blank_observation(contract))
                     inference = WorkerInference(policy, abandon)
                 else:
                     inference = InlineInference(policy, clock, latency_ns or (lambda: 0))

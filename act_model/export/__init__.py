@@ -1,5 +1,1 @@
-from act_model.export.onnx_file import export_onnx
-from act_model.export.onnx_policy import OnnxPolicy
-from act_model.export.records import ExportReport
-
-__all__ = ["ExportReport", "OnnxPolicy", "export_onnx"]
+"""A policy as a file for other programs, and back: `onnx_file` needs torch, `onnx_policy` none."""

@@ -11,7 +11,6 @@ K action chunk, A action dim.
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -24,12 +23,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from act_data.errors import DataError, InputError, NotFoundError, StoreError
-from act_model.checkpoint import WEIGHTS
+from act_model.contract import blank_observation
 from act_model.export.onnx_policy import OnnxPolicy
 from act_model.export.records import METADATA_KEY, ExportReport, OnnxMetadata
 from act_model.nn import ActCvae
 from act_model.nn.frozen_norm import fold_batch_norm
-from act_model.policy import Policy, blank_observation
+from act_model.policy import Policy
 
 try:
     import onnx
@@ -76,7 +75,7 @@ def export_onnx(policy: Policy, file: Path, *, check: bool = False) -> ExportRep
     metadata = OnnxMetadata(
         contract=policy.contract,
         contract_digest=policy.contract.digest(),
-        weights_sha256=weights_sha256(policy.checkpoint.folder),
+        weights_sha256=policy.checkpoint.weights_sha256,
         step=policy.checkpoint.step,
     )
     partial = file.with_name(f".{file.name}.partial")
@@ -104,12 +103,6 @@ def export_onnx(policy: Policy, file: Path, *, check: bool = False) -> ExportRep
     finally:
         partial.unlink(missing_ok=True)
     return report
-
-
-def weights_sha256(folder: Path) -> str:
-    """Digest of the weights of a checkpoint."""
-    with (folder / WEIGHTS).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Graph(nn.Module):

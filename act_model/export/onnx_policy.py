@@ -17,8 +17,8 @@ from act_data.errors import InputError, NotFoundError, StoreError
 from act_data.records import StatsRecord
 from act_model.checkpoint import Checkpoint
 from act_model.config import Contract
+from act_model.contract import check_observation
 from act_model.export.records import FORMAT_VERSION, METADATA_KEY, OnnxMetadata
-from act_model.policy import check_observation
 
 try:
     import onnxruntime

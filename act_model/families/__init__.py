@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
-
-from pydantic import PlainSerializer, PlainValidator
+from typing import Any
 
 from act_data.errors import InputError
 from act_model.config import NetworkConfig
@@ -17,9 +15,9 @@ from act_model.families.family import (
     Prediction,
     Size,
 )
+from act_model.networks import DEFAULT
 
 FAMILIES: dict[str, Family[Any, Any]] = {family.name: family for family in (ACT, DIFFUSION)}
-DEFAULT = ACT.name
 
 
 def family_of(policy: str | NetworkConfig) -> Family[Any, Any]:
@@ -37,27 +35,9 @@ def family_of(policy: str | NetworkConfig) -> Family[Any, Any]:
         ) from None
 
 
-def _of_its_family(value: object) -> NetworkConfig:
-    """The configuration that `value` says; one that names no policy is ACT's."""
-    if isinstance(value, NetworkConfig):
-        return value
-    name = value.get("policy", DEFAULT) if isinstance(value, dict) else DEFAULT
-    if name not in FAMILIES:
-        raise ValueError(f"there is no policy {name!r}; there are {', '.join(FAMILIES)}")
-    return cast(NetworkConfig, FAMILIES[name].config.model_validate(value))
-
-
-# A field of a Record that holds the configuration of whichever family it names.
-AnyNetworkConfig = Annotated[
-    NetworkConfig,
-    PlainValidator(_of_its_family),
-    PlainSerializer(lambda config: config.model_dump(mode="json")),
-]
-
 __all__ = [
     "DEFAULT",
     "FAMILIES",
-    "AnyNetworkConfig",
     "Family",
     "NetworkInput",
     "Objective",

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from act_data.errors import InputError, NotFoundError, StoreError
-from act_model.nn.frozen_norm import FrozenNorm, NormedConv, join_norms
+from act_model.nn.frozen_norm import NormedConv, join_norms
+from act_model.nn.resnet import resnet
+from act_model.nn.unfilled import to_be_filled
 
 STRIDE = 32
 CHANNELS: Mapping[str, int] = {"resnet18": 512, "resnet34": 512, "resnet50": 2048}
@@ -154,16 +156,11 @@ def imagenet_at_hand(name: str) -> bool:
 
 
 def _resnet(name: str) -> nn.Sequential:
-    """A ResNet up to `layer4`, children under torchvision's names."""
-    from torchvision import models
-
-    full = getattr(models, name)(weights=None, norm_layer=FrozenNorm)
-    net = nn.Sequential()
-    for child_name, child in full.named_children():
-        if child_name not in ("avgpool", "fc"):
-            net.add_module(child_name, child)
+    """A ResNet up to `layer4`, whose norms are computed by their convolutions."""
+    net = resnet(name)
     join_norms(net)
-    _standardise(net)
+    if not to_be_filled():
+        _standardise(net)
     return net
 
 

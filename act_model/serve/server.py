@@ -18,7 +18,7 @@ from time import monotonic
 
 from act_data.errors import InputError, NotFoundError
 from act_model import runtime as runtimes
-from act_model.policy import blank_observation
+from act_model.contract import blank_observation
 from act_model.runtime import RuntimeName
 from act_model.serve import wire
 from act_model.serve.access import Access

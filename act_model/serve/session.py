@@ -12,7 +12,7 @@ import numpy as np
 
 from act_data.errors import ActError, InputError
 from act_model.config import Contract
-from act_model.policy import check_observation
+from act_model.contract import check_observation
 from act_model.serve.dialects import Ask, Dialect, Timing
 from act_model.serve.metrics import Metrics
 from act_model.serve.seat import Seat

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from act_data.errors import InputError, NotFoundError
 from act_model.config import Contract
-from act_model.policy import blank_observation
+from act_model.contract import blank_observation
 
 try:
     import msgpack

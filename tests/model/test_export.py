@@ -15,8 +15,10 @@ from act_data.errors import DataError, InputError, NotFoundError, StoreError
 from act_model import checkpoint as checkpoints
 from act_model import runtime
 from act_model.bench import bench
-from act_model.export import ExportReport, OnnxPolicy, export_onnx, onnx_file
-from act_model.export.records import METADATA_KEY, OnnxMetadata
+from act_model.export import onnx_file
+from act_model.export.onnx_file import export_onnx
+from act_model.export.onnx_policy import OnnxPolicy
+from act_model.export.records import METADATA_KEY, ExportReport, OnnxMetadata
 from act_model.nn import ActCvae
 from act_model.nn.frozen_norm import FrozenNorm, fold_batch_norm
 from act_model.policy import Policy

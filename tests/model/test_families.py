@@ -27,8 +27,8 @@ from act_model.families import (
     family_of,
 )
 from act_model.families.diffusion import DIFFUSION
-from act_model.families.diffusion.config import DiffusionConfig
 from act_model.families.diffusion.network import Denoiser
+from act_model.networks import DiffusionConfig
 from act_model.policy import Policy
 from act_model.recipe import TrainRequest
 from act_model.train import TrainResult, train

@@ -19,7 +19,7 @@ from act_data.store import jpeg
 from act_model.commands import open_sink
 from act_model.commands.topics import commanded
 from act_model.config import CameraContract, Contract, VectorContract
-from act_model.policy import check_contract
+from act_model.contract import check_contract
 from act_model.robot_io import LiveRobot, RobotObservation
 from act_model.robot_io.live_robot import seen_by
 from tests.follower_process import FollowerProcess

@@ -15,14 +15,9 @@ from act_data.types import SyncPolicy
 from act_model import checkpoint as checkpoints
 from act_model.chunking import TemporalEnsemble
 from act_model.config import CameraContract, Contract, VectorContract
+from act_model.contract import blank_observation, check_contract, mismatches
 from act_model.evaluate import evaluate
-from act_model.policy import (
-    Policy,
-    blank_observation,
-    check_contract,
-    device_of,
-    mismatches,
-)
+from act_model.policy import Policy, device_of
 from act_model.robot_io import DatasetRobot, offered_by
 from act_model.transforms import Transform
 from tests.model.memory_dataset import MemoryDataset, dataset_of, schema_of

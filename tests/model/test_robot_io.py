@@ -21,9 +21,10 @@ from act_data.store import open_dataset
 from act_data.types import Reason, SyncPolicy
 from act_model.checkpoint import contract_of
 from act_model.chunking import TemporalEnsemble
+from act_model.contract import check_contract
 from act_model.dataset import EpisodeChunks
 from act_model.deploy import Mode, deploy
-from act_model.policy import Policy, check_contract
+from act_model.policy import Policy
 from act_model.robot_io import BagRobot, DatasetRobot, RobotIO, RobotObservation, offered_by
 from tests.model.memory_dataset import MemoryDataset, dataset_of, episode_of, schema_of
 from tests.model.small_policy import K, save_checkpoint

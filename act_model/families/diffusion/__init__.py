@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from act_model.config import LossConfig
-from act_model.families.diffusion.config import DiffusionConfig
 from act_model.families.diffusion.network import Denoiser
 from act_model.families.family import Family, NetworkInput, Objective, Prediction, Size
+from act_model.networks import DiffusionConfig
 
 _SMALL = {"hidden_dim": 256, "feedforward_dim": 1024, "decoder_layers": 4, "dropout": 0.0}
 _TINY = {

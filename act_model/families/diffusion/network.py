@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from act_data.errors import InputError
-from act_model.families.diffusion.config import DiffusionConfig
 from act_model.families.diffusion.noise import NoiseSchedule
 from act_model.families.family import NetworkInput
+from act_model.networks import DiffusionConfig
 from act_model.nn import depth as depth_nn
 from act_model.nn.backbone import CameraBackbone
 from act_model.nn.depth import DepthStems
