@@ -8,8 +8,9 @@
   log, sink) against a loop that sleeps what is left of a period, with the same work.
 - join (as the AgileX inference script): a thread per prediction that is joined at once.
 - cost (D3): queue, ensemble and filter for 14 joints against the dense table of the original.
-- memory (D4): bytes that 10^5 ticks leave behind.
-- start (D13): from nothing to a policy that has predicted, in a process of its own.
+- memory (D4): bytes that 10^5 ticks leave behind, and 10^5 more.
+- ready (D13): from a new interpreter to a prediction of 3 cameras 480x640, published size, with
+  the policy in a process of its own, as `deploy --mode live` has it.
 
 --json prints the numbers as one document.
 """
@@ -21,6 +22,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -37,7 +39,7 @@ from act_data.interfaces import DatasetReader
 from act_data.stats import compute
 from act_model.chunking import ActionQueue, Chunker, TemporalEnsemble
 from act_model.commands import NullSink
-from act_model.config import Contract, VectorContract
+from act_model.config import Contract, ModelConfig, VectorContract
 from act_model.deploy import Mode, Rules, SimulatedClock, deploy
 from act_model.deploy.feed import Seen
 from act_model.deploy.inference import Chunk, Request
@@ -45,12 +47,16 @@ from act_model.deploy.loop import Loop, Parts
 from act_model.deploy.measures import Measures
 from act_model.deploy.operator import Operator
 from act_model.deploy.realtime import realtime
+from act_model.export.onnx_file import export_onnx
+from act_model.policy import Policy
 from act_model.policy_process import ProcessPolicy
 from act_model.robot_io import RobotObservation
+from act_model.runtime import onnx_file_of
 from act_model.safety import Limits, SafetyFilter
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.peers import serving
 from tests.model.memory_dataset import dataset_of, schema_of
 from tests.model.small_policy import save_checkpoint
 
@@ -270,31 +276,55 @@ def memory(ticks: int) -> dict[str, int]:
     """Bytes that are there after `ticks` more ticks and were not before."""
     with realtime(fifo=False):
         loop, clock = loop_of(ActionQueue(K, A, execute=5))
-        settle = 5000
-        for tick in range(settle):
-            clock.sleep_until(tick * PERIOD_NS)
-            loop.tick(tick * PERIOD_NS)
+
+        def go(begin: int, end: int) -> int:
+            for tick in range(begin, end):
+                clock.sleep_until(tick * PERIOD_NS)
+                loop.tick(tick * PERIOD_NS)
+            return tracemalloc.get_traced_memory()[0]
+
+        go(0, 5000)
         tracemalloc.start()
-        for tick in range(settle, settle + 1000):  # what Python interns once it is traced
-            clock.sleep_until(tick * PERIOD_NS)
-            loop.tick(tick * PERIOD_NS)
-        before, _ = tracemalloc.get_traced_memory()
-        for tick in range(settle + 1000, settle + 1000 + ticks):
-            clock.sleep_until(tick * PERIOD_NS)
-            loop.tick(tick * PERIOD_NS)
-        after, _ = tracemalloc.get_traced_memory()
+        held = [go(5000 + i * ticks, 5000 + (i + 1) * ticks) for i in range(3)]
         tracemalloc.stop()
-    return {"ticks": ticks, "net_bytes": after - before}
+    # The first round is what Python keeps of its own once it is traced.
+    return {"ticks": ticks, "net_bytes": held[1] - held[0], "net_bytes_after": held[2] - held[1]}
 
 
-def start(checkpoint: Path) -> float:
-    began = time.monotonic()
-    policy = ProcessPolicy(checkpoint, device="cpu")
-    policy.wait()
-    policy.predict({"qpos": np.zeros(3, np.float32)})
-    took = time.monotonic() - began
-    policy.close()
-    return took
+READY = """
+import sys
+from pathlib import Path
+import act_model.launch
+from act_model.contract import blank_observation
+from act_model.export.onnx_file import export_onnx
+from act_model.policy import Policy
+from act_model.policy_process import ProcessPolicy
+policy = ProcessPolicy(Path(sys.argv[1]), sys.argv[2], "cpu")
+policy.wait()
+policy.predict(blank_observation(policy.contract))
+policy.close()
+"""
+
+
+def start(folder: Path, *, quick: bool) -> dict[str, float]:
+    """Seconds from a new interpreter, which imports what `deploy` imports, to a prediction."""
+    small = {"hidden_dim": 32, "heads": 2, "feedforward_dim": 32, "encoder_layers": 1}
+    picture = (96, 128) if quick else (480, 640)
+    model = ModelConfig.model_validate(
+        {"state_dim": A, "action_dim": A, "cameras": ("a", "b", "c"), "image_size": picture}
+        | (small if quick else {})
+    )
+    checkpoint = serving.save_checkpoint(folder / "best", model, picture)
+    export_onnx(Policy.load(checkpoint, "cpu"), onnx_file_of(checkpoint))
+    found = {}
+    for runtime in ("torch", "onnx"):
+        took = []
+        for _ in range(1 if quick else 3):
+            began = time.monotonic()
+            subprocess.run([sys.executable, "-c", READY, checkpoint, runtime], check=True)
+            took.append(time.monotonic() - began)
+        found[f"{runtime}_s"] = min(took)
+    return found
 
 
 class Follower:
@@ -436,7 +466,7 @@ def main() -> None:
             Path(folder) / "policy",
             cast(DatasetReader, dataset_of(4, schema=schema_of(cameras={}))),
         )
-        found["start_s"] = start(checkpoint)
+        found["ready"] = start(Path(folder), quick=a.quick)
         if a.faults:
             found["faults"] = {
                 kind: faults(checkpoint, kind, a.faults) for kind in ("kill", "hang")

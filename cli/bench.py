@@ -57,7 +57,7 @@ def _print_bench(report: BenchReport) -> None:
     gpu = report.peak_gpu_memory_mib
     console.out.print(
         Text(
-            f"ready after {report.load_s:.1f} s, peak memory {report.peak_memory_mib:.0f} MiB"
+            f"ready after {report.ready_s:.1f} s, peak memory {report.peak_memory_mib:.0f} MiB"
             f"{'' if gpu is None else f', on the GPU {gpu:.0f} MiB'}; a tick is "
             f"{report.budget_ms:.1f} ms"
         )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,7 @@ def test_what_was_saved_is_what_is_loaded(tmp_path: Path, stats: StatsRecord) ->
     write(tmp_path / "run" / "best", stats, step=5)
     assert load(tmp_path / "run" / "best") == Checkpoint(
         folder=tmp_path / "run" / "best",
+        weights_sha256=sha256((tmp_path / "run/best/model.safetensors").read_bytes()).hexdigest(),
         model=MODEL,
         train=TRAIN,
         contract=contract_of(SCHEMA, TRAIN, 4),
