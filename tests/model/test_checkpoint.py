@@ -192,7 +192,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", full)
+        patch.setattr("safetensors.torch.save_file", full)
         with pytest.raises(StoreError, match=r"step 2.*No space left") as e:
             write(folder, stats, step=2)
         with pytest.raises(StoreError, match="No space left"):
