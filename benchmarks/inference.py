@@ -171,7 +171,33 @@ def timed(predict: Callable[[], object]) -> Callable[[], float]:
     return once
 
 
-def contenders(stack: ExitStack, quick: bool, threads: int) -> dict[str, Callable[[], float]]:
+def multiplying(file: Path, seen: dict[str, Any], threads: int) -> float:
+    """Which share of an exported policy's time its convolutions and matrix products take.
+
+    By ONNX Runtime's own profile: what is left is all that another graph could save.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.enable_profiling = True
+    options.log_severity_level = 3
+    options.profile_file_prefix = str(file.with_suffix(""))
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    for _ in range(3):
+        session.run(None, {i.name: seen[i.name][None] for i in session.get_inputs()})
+    took = {True: 0, False: 0}
+    for event in json.loads(Path(session.end_profiling()).read_bytes()):
+        if event["name"].endswith("_kernel_time"):
+            kind = event["args"]["op_name"]
+            took[kind in ("Conv", "FusedConv", "Gemm") or "MatMul" in kind] += event["dur"]
+    return took[True] / sum(took.values())
+
+
+def contenders(
+    stack: ExitStack, quick: bool, threads: int, shares: dict[str, float]
+) -> dict[str, Callable[[], float]]:
+    """By name; how much of the exported ones is multiplying goes into `shares`."""
     import torch
 
     from act_model import runtime
@@ -195,6 +221,7 @@ def contenders(stack: ExitStack, quick: bool, threads: int) -> dict[str, Callabl
         eager = Policy.load(save_checkpoint(folder, model, picture), "cpu")
         export_onnx(eager, runtime.onnx_file_of(folder))
         exported = runtime.load(folder, "onnx", "cpu")
+        shares[f"onnx{suffix}"] = multiplying(runtime.onnx_file_of(folder), seen, threads)
         for name, policy in (("ours", eager), ("onnx", exported)):
             found[name + suffix] = timed(lambda policy=policy: policy.predict(seen))  # type: ignore[misc]
     if not quick and (peer := lerobot(stack, picture, threads)) is not None:
@@ -211,7 +238,8 @@ def main() -> None:
     threads = int(os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1)))
     rounds = 2 if args.quick else args.rounds
     with ExitStack() as stack:
-        entrants = contenders(stack, args.quick, threads)
+        shares: dict[str, float] = {}
+        entrants = contenders(stack, args.quick, threads, shares)
         times: dict[str, list[float]] = {name: [] for name in entrants}
         for turn in range(rounds + 2):
             for name, once in entrants.items():
@@ -231,7 +259,8 @@ def main() -> None:
         for name, taken in times.items()
     ]
     if args.json:
-        print(json.dumps({"threads": threads, "rounds": rounds, "rows": rows}, indent=2))
+        found = {"threads": threads, "rounds": rounds, "rows": rows, "multiplying": shares}
+        print(json.dumps(found, indent=2))
         return
     print(f"observation to actions on the CPU, {threads} threads, {rounds} rounds in turns")
     print(f"{'':10}{'median ms':>11}{'min ms':>9}{'of original':>13}{'of lerobot':>12}")
@@ -241,6 +270,8 @@ def main() -> None:
             f"{row['name']:10}{row['median_ms']:11.1f}{row['min_ms']:9.1f}"
             f"{row['of_original']:13.2f}{ratio:>12}"
         )
+    for name, share in shares.items():
+        print(f"{name}: {share:.0%} of it in convolutions and matrix products")
 
 
 if __name__ == "__main__":

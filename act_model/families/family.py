@@ -87,7 +87,8 @@ N = TypeVar("N", bound=nn.Module)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family(Generic[C, N]):
-    """One kind of policy. To add one: a file that makes one of these, a line in `FAMILIES`.
+    """One kind of policy. To add one: a file that makes one of these, a line in `FAMILIES`,
+    and one in `act_model.networks.NETWORKS`.
 
     Parameters called `backbone.*` learn at `lr_backbone`, and an attribute `backbone` that is a
     CameraBackbone is filled with `backbone_weights`.

@@ -317,7 +317,7 @@ def test_an_error_still_closes_everything_and_gives_a_report(mode: Mode) -> None
 
 def test_a_bug_in_the_policy_is_not_hidden_by_its_thread() -> None:
     def bug() -> None:
-        if policy.calls > 2:  # after the warm-up
+        if policy.calls > 1:  # after the warm-up
             raise ZeroDivisionError("a bug")
 
     policy = Constant(before=bug)
@@ -427,13 +427,13 @@ def test_a_policy_that_hangs_does_not_keep_the_rollout_from_ending(
     go = threading.Event()
 
     def hang() -> None:
-        if policy.calls > 2:  # after the warm-up
+        if policy.calls > 1:  # after the warm-up
             assert go.wait(10)
 
     policy = Constant(before=hang)
     report = deploy(
         policy,
-        Recording(policy.contract, 4, {1: lambda: wait_for(lambda: policy.calls > 2)}),
+        Recording(policy.contract, 4, {1: lambda: wait_for(lambda: policy.calls > 1)}),
         mode=Mode.SHADOW,
         chunker=ActionQueue(K, 3),
         clock=SimulatedClock(),
@@ -517,7 +517,7 @@ class SlowPolicy(Constant):
 
     def predict(self, observation: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float32]:
         self.calls += 1
-        if self.calls > 2:  # after the warm-up
+        if self.calls > 1:  # after the warm-up
             with self._changed:
                 due = self._busy_until = self._now + self._ticks
                 self._changed.notify_all()

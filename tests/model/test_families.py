@@ -28,7 +28,7 @@ from act_model.families import (
 )
 from act_model.families.diffusion import DIFFUSION
 from act_model.families.diffusion.network import Denoiser
-from act_model.networks import DiffusionConfig
+from act_model.networks import NETWORKS, DiffusionConfig
 from act_model.policy import Policy
 from act_model.recipe import TrainRequest
 from act_model.train import TrainResult, train
@@ -77,6 +77,7 @@ LINEAR = Family(
 def _linear_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     monkeypatch.setitem(FAMILIES, "linear", LINEAR)
+    monkeypatch.setitem(NETWORKS, "linear", LINEAR.config)
 
 
 @pytest.fixture
@@ -188,6 +189,7 @@ def test_a_checkpoint_of_an_unknown_family_is_told(
 ) -> None:
     last = run(tmp_path / "run", dataset, "linear", steps=2).last
     monkeypatch.delitem(FAMILIES, "linear")
+    monkeypatch.delitem(NETWORKS, "linear")
     with pytest.raises(StoreError, match="no policy 'linear'; there are act, diffusion"):
         Policy.load(last, "cpu")
 
@@ -320,3 +322,7 @@ def test_without_diffusers_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch)
 def test_a_name_that_is_no_family_is_answered_with_those_there_are() -> None:
     with pytest.raises(InputError, match="no policy 'x'"):
         family_of("x")
+
+
+def test_every_family_has_its_configuration_where_a_checkpoint_is_read_without_torch() -> None:
+    assert {name: family.config for name, family in FAMILIES.items()} == NETWORKS
