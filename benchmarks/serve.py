@@ -6,6 +6,8 @@
 
 ours    our client against `act-model serve`: the round trip minus the inference that the server
         reports with every answer, so what is left is packing, sockets, checking, queueing
+socket  as many bytes there and back over a plain TCP connection: nothing can be faster
+websocket  the same through the library that ours uses, with nothing else at either end
 pickle  what LeRobot's asynchronous inference does (0.4 to 0.6: lerobot/async_inference and
         transport): the observation is pickled, streamed in parts of 2 MB to a gRPC server, which
         puts them together, unpickles them, and sends a pickled chunk back; no inference at all
@@ -16,8 +18,11 @@ In turns, each in its own process. The peer's grpcio lives in an environment of 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import pickle
+import random
+import socket
 import statistics
 import subprocess
 import sys
@@ -102,12 +107,91 @@ def ours(stack: ExitStack, cameras: int, picture: tuple[int, int]) -> Callable[[
     return trip
 
 
+def plain(stack: ExitStack, kind: str, there: int, back: int) -> Callable[[], float]:
+    """A round trip of `there` and `back` bytes, on each call. Args: kind: socket or websocket."""
+    server = stack.enter_context(
+        subprocess.Popen(
+            [sys.executable, HERE, "--plain-server", kind, str(there), str(back)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    )
+    stack.callback(server.kill)
+    assert server.stdout is not None
+    port = int(server.stdout.readline())
+    data = random.randbytes(there)
+    if kind == "websocket":
+        from websockets.sync.client import connect
+
+        from act_model.serve.client import keep_freed_memory
+
+        keep_freed_memory()
+        url = f"ws://127.0.0.1:{port}"
+        talk = stack.enter_context(connect(url, compression=None, max_size=None, proxy=None))
+
+        def exchange() -> None:
+            talk.send(data)
+            talk.recv()
+    else:
+        line = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        answer = memoryview(bytearray(back))
+
+        def exchange() -> None:
+            line.sendall(data)
+            _fill(line, answer)
+
+    def trip() -> float:
+        start = time.perf_counter()
+        exchange()
+        return (time.perf_counter() - start) * 1e3
+
+    return trip
+
+
+def plain_server(kind: str, there: int, back: int) -> None:
+    """Answers each message of `there` bytes with `back`."""
+    answer = bytes(back)
+    if kind == "websocket":
+        from act_model.serve.client import keep_freed_memory
+
+        keep_freed_memory()
+        asyncio.run(_websocket_server(answer))
+        return
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        print(listening.getsockname()[1], flush=True)
+        line, _ = listening.accept()
+        data = memoryview(bytearray(there))
+        while _fill(line, data):
+            line.sendall(answer)
+
+
+async def _websocket_server(answer: bytes) -> None:
+    from websockets.asyncio.server import ServerConnection, serve
+
+    async def talk(connection: ServerConnection) -> None:
+        async for _ in connection:
+            await connection.send(answer)
+
+    async with serve(talk, "127.0.0.1", 0, compression=None, max_size=None) as server:
+        print(next(iter(server.sockets)).getsockname()[1], flush=True)
+        await asyncio.Future()
+
+
+def _fill(line: socket.socket, data: memoryview) -> bool:
+    """Receive until `data` is full; False at the end of the connection."""
+    got = 0
+    while got < len(data):
+        received = line.recv_into(data[got:])
+        if not received:
+            return False
+        got += received
+    return True
+
+
 def pickled(
     stack: ExitStack, python: Path, cameras: int, picture: tuple[int, int]
 ) -> Callable[[], float]:
     """A round trip's milliseconds, on each call."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     server = stack.enter_context(subprocess.Popen([python, HERE, "--peer-server", port]))
@@ -142,6 +226,9 @@ def main() -> None:
     trips = 5 if args.quick else args.trips
     with ExitStack() as stack:
         contenders = {"ours": ours(stack, cameras, picture)}
+        there, back = cameras * 3 * picture[0] * picture[1] + 500, 100 * 14 * 4 + 200
+        for kind in ("socket", "websocket"):
+            contenders[kind] = plain(stack, kind, there, back)
         if not args.quick:
             from benchmarks.peers import python_with
 
@@ -169,12 +256,14 @@ def main() -> None:
         return
     print(f"{cameras} cameras {picture[0]}x{picture[1]}, {trips} round trips, inference left out")
     for row in rows:
-        print(f"{row['name']:8} p50 {row['p50_ms']:8.2f} ms  p99 {row['p99_ms']:8.2f} ms")
+        print(f"{row['name']:9} p50 {row['p50_ms']:8.2f} ms  p99 {row['p99_ms']:8.2f} ms")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--peer-server"]:
         peer_server(int(sys.argv[2]))
+    elif sys.argv[1:2] == ["--plain-server"]:
+        plain_server(sys.argv[2], *map(int, sys.argv[3:5]))
     elif sys.argv[1:2] == ["--peer-client"]:
         peer_client(*map(int, sys.argv[2:6]))
     else:

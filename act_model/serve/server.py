@@ -36,6 +36,8 @@ try:
     from websockets.frames import CloseCode
     from websockets.http11 import Request, Response
     from websockets.typing import Subprotocol
+
+    from act_model.serve.client import keep_freed_memory
 except ImportError as e:
     _missing: ImportError | None = e
     ServerConnection = object  # type: ignore[assignment,misc]
@@ -74,6 +76,7 @@ def serve_policy(
             f"serving needs the packages msgpack and websockets: {_missing}",
             hint="pip install 'act-toolkit[serve]'",
         )
+    keep_freed_memory()
     policy = runtimes.load(folder, runtime, device)
     policy.predict(blank_observation(policy.contract))
     return asyncio.run(_run(folder, policy, access, runtime, ready))
