@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from . import console
+from . import console, travelled
 from .options import DryRun, Json
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def _words(text: str | None) -> list[str] | None:
 def _print(report: PullReport, json: bool) -> None:
     if json:
         console.write_json(report.model_dump(mode="json"))
+        travelled.exit_with_loss(report)
         return
     part = "a part of " if report.part else ""
     fetches = "would fetch" if report.dry_run else "fetched"
@@ -88,3 +89,5 @@ def _print(report: PullReport, json: bool) -> None:
     if not report.dry_run and not report.name:
         console.warn("not registered: the registry knows other content under its identity")
     console.out.print(Text(report.path), soft_wrap=True)
+    travelled.say_tags(report)
+    travelled.exit_with_loss(report)

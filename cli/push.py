@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from . import console
+from . import console, travelled
 from .options import DryRun, Json, Ref
 
 
@@ -22,7 +22,8 @@ def push(
 ) -> None:
     """Make a remote hold a dataset; only what it lacks travels.
 
-    Without a version, the older ones go with it. Run it again after an interruption.
+    Without a version, the older ones go with it; tags go with their versions. Run it again after
+    an interruption.
 
     Example: act-data push ds.zarr s3://team/datasets
     """
@@ -33,6 +34,7 @@ def push(
             report = run(ref, remote, name=name, dry_run=dry_run, progress=advance)
         if json:
             console.write_json(report.model_dump(mode="json"))
+            travelled.exit_with_loss(report)
             return
         for number, why in report.left_out.items():
             console.warn(f"version {number} is left out: {why}")
@@ -45,3 +47,5 @@ def push(
         console.out.print(
             Text(f"{report.remote}/{report.dataset}@v{report.version}"), soft_wrap=True
         )
+        travelled.say_tags(report)
+        travelled.exit_with_loss(report)

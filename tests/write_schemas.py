@@ -35,7 +35,7 @@ from act_data.records import (
 )
 from act_data.registry import DatasetLog, DatasetTags, RegisteredDataset
 from act_data.remotes import PullReport, PushReport
-from act_data.remotes.records import EpisodeManifest, Reference, VersionManifest
+from act_data.remotes.records import EpisodeManifest, Reference, TagReference, VersionManifest
 from act_data.report import DatasetCard
 from act_data.robot import RobotFile
 from act_model.bench import BenchReport
@@ -88,6 +88,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "registered-dataset": RegisteredDataset,
     "remote-episode": EpisodeManifest,
     "remote-ref": Reference,
+    "remote-tag": TagReference,
     "remote-version": VersionManifest,
     "robot": RobotFile,
     "serve-report": ServeReport,

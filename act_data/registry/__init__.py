@@ -5,7 +5,7 @@ The stores are the truth and describe themselves; the index can be thrown away a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -194,6 +194,17 @@ class Registry:
         """
         with transaction(self.place) as db:
             return tags.tags_of(db, references.registered(db, target))
+
+    def take_tags(self, target: str, logs: Mapping[str, Sequence[TagMove]]) -> None:
+        """Make each of `logs`, by tag and the oldest move first, the whole log of its tag.
+
+        Raises:
+            NotFoundError: There is no such dataset, or no such version, in the registry.
+        """
+        with transaction(self.place, write=True) as db:
+            row = references.registered(db, target)
+            for name, log in logs.items():
+                tags.take_log(db, row, name, log)
 
     def rebuild(self, paths: Sequence[Path]) -> list[str]:
         """Read everything again from the stores, and trust what lies there now.

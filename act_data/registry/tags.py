@@ -6,6 +6,7 @@ import getpass
 import os
 import platform
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -56,6 +57,23 @@ def remove(db: sa.Connection, dataset: Row, name: str) -> TagMove:
         raise no_tag(db, dataset, name)
     db.execute(sa.delete(alias).where(alias.c.dataset_uid == dataset["uid"], alias.c.name == name))
     return _logged(db, dataset, name, found["n"], None)
+
+
+def take_log(db: sa.Connection, dataset: Row, name: str, log: Sequence[TagMove]) -> None:
+    """Make `log`, the oldest move first, the whole log of the tag `name`; it points where it ends.
+
+    Raises:
+        NotFoundError: There is no such version.
+    """
+    key = {"dataset_uid": dataset["uid"], "name": name}
+    for table in (alias, alias_log):
+        db.execute(sa.delete(table).where(*(table.c[k] == v for k, v in key.items())))
+    number = log[-1].after
+    if number is not None:
+        content = version_of(db, dataset, number)["content_hash"]
+        db.execute(sa.insert(alias).values(**key, n=number, content_hash=content))
+    moves = [key | move.model_dump(exclude={"tag"}) for move in log]
+    db.execute(sa.insert(alias_log), moves)
 
 
 def tags_of(db: sa.Connection, dataset: Row) -> DatasetTags:

@@ -48,6 +48,11 @@ def ref_key(name: str, tag: str) -> str:
     return f"refs/{name}/{tag}.json"
 
 
+def is_tag(name: str) -> bool:
+    """Whether `name` is that of a tag: neither "latest" nor a version."""
+    return name != LATEST and not _VERSION.fullmatch(name)
+
+
 def blob_key(digest: str) -> str:
     """Where a remote keeps the blob "sha256:<hex>"."""
     hexes = digest.removeprefix("sha256:")

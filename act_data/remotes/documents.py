@@ -26,13 +26,22 @@ from act_data.records import (
     StatsRecord,
     VersionRecord,
 )
-from act_data.remotes.address import Address, blob_key, is_portable, manifest_key, ref_key
+from act_data.remotes.address import (
+    LATEST,
+    Address,
+    blob_key,
+    is_portable,
+    is_tag,
+    manifest_key,
+    ref_key,
+)
 from act_data.remotes.records import (
     NAME,
     EpisodeLink,
     EpisodeManifest,
     Layer,
     Reference,
+    TagReference,
     VersionManifest,
 )
 from act_data.remotes.remote import Remote
@@ -41,7 +50,7 @@ from act_data.store.hashing import content_hash
 from act_data.store.zarr_records import DOCUMENT_BYTES, MAX_ROWS, RootRecord, check_record
 
 R = TypeVar("R", bound=Record)
-REF_BYTES = 1 << 16
+REF_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Fetch = Callable[[str, str, int], bytes]
@@ -92,10 +101,15 @@ def read_reference(remote: Remote, name: str, tag: str) -> tuple[Reference | Non
     if data is None:
         return None, None
     where = f"'{remote.name}/{key}'"
-    reference = parse(Reference, data, where)
+    reference = parse(TagReference if is_tag(tag) else Reference, data, where)
+    if isinstance(reference, TagReference) and reference.moves[-1].after not in (
+        None,
+        reference.version,
+    ):
+        raise StoreError(f"{where} stands for another version than its last move names")
     if reference.dataset != name:
         raise StoreError(f"{where} is of the dataset {reference.dataset!r}, not of {name!r}")
-    if tag[1:].isdecimal() and tag[0] == "v" and tag != f"v{reference.version}":
+    if not is_tag(tag) and tag not in (LATEST, f"v{reference.version}"):
         raise StoreError(f"{where} stands for version {reference.version}")
     return reference, data
 
@@ -107,7 +121,7 @@ def asked_reference(remote: Remote, address: Address) -> Reference:
         NotFoundError: The remote has no such dataset, version or tag; names those it has.
         StoreError: It is damaged.
     """
-    reference, _ = read_reference(remote, address.name, address.tag)
+    reference = _standing(remote, address.name, address.tag)
     if reference is not None:
         return reference
     there = tags_of(remote, address.name)
@@ -118,8 +132,14 @@ def asked_reference(remote: Remote, address: Address) -> Reference:
         )
     raise NotFoundError(
         f"dataset {address.name!r} at {remote.name!r} has no version or tag {address.tag!r}",
-        hint=f"It has {', '.join(there[:20])}.",
+        hint=f"It has {', '.join(t for t in there[:20] if _standing(remote, address.name, t))}.",
     )
+
+
+def _standing(remote: Remote, name: str, tag: str) -> Reference | None:
+    reference, _ = read_reference(remote, name, tag)
+    off = isinstance(reference, TagReference) and reference.taken_off
+    return None if off else reference
 
 
 def tags_of(remote: Remote, name: str) -> list[str]:

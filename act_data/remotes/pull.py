@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from act_data.remotes.part import Selection, part_documents, part_root, selected
 from act_data.remotes.records import PullReport, Reference
 from act_data.remotes.remote import open_remote
 from act_data.remotes.staging import Staging
+from act_data.remotes.tags import Log, arriving, logs_here, read_tags, take
 from act_data.remotes.threads import WORKERS, Advance, Progress, Stopped, each
 from act_data.store import Url, layout, open_dataset
 from act_data.store.files import sync_folder, writing
@@ -58,7 +59,8 @@ def pull(
 
     It is there as a whole or not at all; what arrived before an interruption lies in a hidden
     folder beside it, and the same call goes on with that. Older versions are known by their
-    records; their own episodes come with `clone`.
+    records; their own episodes come with `clone`. Tags of the versions that are known then come
+    along, with their logs; one that was moved on both sides is told of and stays what it is here.
 
     Args:
         address: REMOTE/name, REMOTE/name@v3 or REMOTE/name@tag.
@@ -190,6 +192,7 @@ class _Pull:
         else:
             missing = [e for e in entries if selection.whole and not here.has(e)]
         wanted = self._wanted(versions, missing, selection, workers)
+        there = read_tags(self.remote, self._asked.name, newest.versions) if selection.whole else {}
         unique = {file.digest.sha256: file for file in wanted.files}
         size = sum(file.digest.bytes for file in unique.values())
         if self._staging is not None:
@@ -201,7 +204,7 @@ class _Pull:
                 self._arrive(versions, selection, root, wanted)
             elif selection.whole:
                 self._add(here, versions, wanted)
-        return self._report(versions, selection, root.dataset_uid, entries, size)
+        return self._report(versions, selection, root.dataset_uid, entries, size, there)
 
     def _wanted(
         self,
@@ -318,12 +321,16 @@ class _Pull:
         uid: str,
         entries: Sequence[EpisodeEntry],
         size: int,
+        there: Mapping[str, Log],
     ) -> PullReport:
         newest = versions[-1].reference
         staging, name, record = self._staging, "", None
         if staging is not None:
             self.release()
             record, name = self._registered(not selection.whole)
+        agreed = arriving(logs_here(self._target), there)
+        if name:
+            take(self._target, agreed.logs)
         return PullReport(
             remote=self.remote.name,
             dataset=newest.dataset,
@@ -333,6 +340,8 @@ class _Pull:
             version=newest.version,
             content_hash=newest.content_hash if record is None else record.content_hash,
             versions=tuple(v.reference.version for v in versions),
+            tags=tuple(agreed.logs),
+            tag_conflicts=tuple(agreed.conflicts),
             part=not selection.whole,
             episodes=len(entries),
             bytes=size,

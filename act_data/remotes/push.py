@@ -35,6 +35,7 @@ from act_data.remotes.records import (
     VersionManifest,
 )
 from act_data.remotes.remote import Remote, open_remote
+from act_data.remotes.tags import Log, logs_here, push_tags
 from act_data.remotes.threads import WORKERS, Advance, Progress, Stopped, each
 from act_data.store import Url, layout, location
 from act_data.store.files import OpenFile, exists, read_whole, real_root
@@ -65,7 +66,9 @@ def push(
     """Make a remote hold a version of a dataset; only what it lacks travels.
 
     A dataset that is named without a version is pushed with its history: every older version whose
-    files are all here. After an interruption the same call goes on where it stopped.
+    files are all here. The tags of those versions go with them, with their logs; one that was moved
+    on both sides is told of and left alone. After an interruption the same call goes on where it
+    stopped.
 
     Args:
         ref: A path, a name, or name@version.
@@ -92,7 +95,12 @@ def push(
     _, at, version = ref.rpartition("@")
     alone = bool(at) and version != LATEST and not location(ref).exists()
     numbers = [resolved.version] if alone else list(range(1, resolved.version + 1))
-    sender = _Push(_Local(reader), open_remote(remote), name, numbers, dry_run, part_bytes)
+    logs = logs_here(reader.path)
+    if alone:
+        logs = {tag: log for tag, log in logs.items() if log[-1].after in numbers}
+    for tag in logs:
+        check_name(tag, f"the tag {tag!r}", "the name of a tag on a remote")
+    sender = _Push(_Local(reader), open_remote(remote), name, numbers, logs, dry_run, part_bytes)
     return sender.push(progress, workers)
 
 
@@ -148,6 +156,7 @@ class _Push:
         remote: Remote,
         name: str,
         numbers: Sequence[int],
+        logs: Mapping[str, Log],
         dry_run: bool,
         part_bytes: int,
     ) -> None:
@@ -155,6 +164,7 @@ class _Push:
         self._remote = remote
         self._name = name
         self._numbers = numbers
+        self._logs = logs
         self._dry_run = dry_run
         self._part_bytes = part_bytes
         self._blobs = Blobs(remote, dry_run=dry_run)
@@ -178,6 +188,9 @@ class _Push:
         if not self._dry_run:
             self._publish(references)
         newest = references[numbers[-1]]
+        agreed = push_tags(
+            self._remote, self._name, self._logs, references, dry_run=self._dry_run
+        )
         return PushReport(
             remote=self._remote.name,
             dataset=self._name,
@@ -187,6 +200,8 @@ class _Push:
             manifest=newest.digest,
             versions=tuple(numbers),
             left_out=left_out,
+            tags=tuple(agreed.logs),
+            tag_conflicts=tuple(agreed.conflicts),
             episodes=len(uids),
             bytes=self._blobs.bytes,
             sent_bytes=self._blobs.sent_bytes,

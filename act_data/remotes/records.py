@@ -21,8 +21,11 @@ SHARD_TYPE: Final = "application/vnd.act-toolkit.shard.v1"
 
 PART_BYTES = 8 * 2**20  # a blob: what travels again, at most, after a connection was cut
 MAX_PART_BYTES = 64 * 2**20  # what a reader takes into memory at once
+MAX_MOVES = 2000  # of one tag
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+_MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$"
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", strict=True)]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", strict=True)]
@@ -98,7 +101,7 @@ class VersionManifest(Record):
 
 
 class Reference(Record):
-    """What a name on a remote stands for: "v3", "latest", or a tag."""
+    """What a name on a remote stands for: "v3", "latest", or (with its moves) a tag."""
 
     format: Literal["act-ref"] = "act-ref"
     format_version: Literal[1] = 1
@@ -110,7 +113,47 @@ class Reference(Record):
     size: Size
 
 
+class Move(Record):
+    """One line of the log of a tag: `before` is None for a new tag, `after` for one taken off."""
+
+    before: Number | None
+    after: Number | None
+    who: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]{0,300}$", strict=True)]
+    moved: Annotated[str, StringConstraints(pattern=_MOMENT, strict=True)]
+
+
+class TagReference(Reference):
+    """What a tag stands for, and how it came to that.
+
+    Attributes:
+        moves: All of them, the oldest first. After the last one was taking it off, the tag stands
+            for nothing, and the rest says what it stood for before.
+    """
+
+    moves: Annotated[tuple[Move, ...], Field(min_length=1, max_length=MAX_MOVES)]
+
+    @property
+    def taken_off(self) -> bool:
+        """Whether it stands for nothing any more."""
+        return self.moves[-1].after is None
+
+
 # --- reports ----------------------------------------------------------------------------------
+
+
+class TagConflict(Record):
+    """A tag that was moved here and there since both sides agreed; it was left alone on both.
+
+    Attributes:
+        here: The version that it stands for; None where it was taken off. `there` too.
+        who: Moved it there, at `moved`.
+    """
+
+    tag: str
+    here: int | None
+    there: int | None
+    who: str
+    moved: str
 
 
 class PushReport(Record):
@@ -120,6 +163,7 @@ class PushReport(Record):
         remote: Without what is secret in its address.
         versions: That the remote now holds of those that were asked for.
         left_out: Older versions whose files are not all here, and why.
+        tags: That were moved there, as they had been here.
         bytes: Of all files.
         sent_bytes: Of those that were not there.
         present_blobs: That were there already.
@@ -134,6 +178,7 @@ class PushReport(Record):
     versions: tuple[int, ...]
     left_out: Mapping[int, str] = Field(default_factory=dict)
     tags: tuple[str, ...] = ()
+    tag_conflicts: tuple[TagConflict, ...] = ()
     episodes: int
     bytes: int
     sent_bytes: int
@@ -151,6 +196,7 @@ class PullReport(Record):
         uid: Of the dataset here; a part has another than the whole.
         version: Of the dataset on the remote.
         content_hash: Of the dataset here.
+        tags: That were moved here, as they had been on the remote.
         part: Whether some episodes or cameras were left behind.
         bytes: Of all files that were asked for.
         fetched_bytes: Of those that had to travel.
@@ -165,6 +211,7 @@ class PullReport(Record):
     content_hash: str
     versions: tuple[int, ...]
     tags: tuple[str, ...] = ()
+    tag_conflicts: tuple[TagConflict, ...] = ()
     part: bool = False
     episodes: int
     bytes: int

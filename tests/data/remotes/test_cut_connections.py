@@ -15,6 +15,7 @@ import pytest
 
 from act_data.errors import StoreError
 from act_data.records import DatasetSchema
+from act_data.registry import Registry
 from act_data.remotes import pull, push
 from act_data.store import open_dataset, open_writer
 from tests.cli.commands import BIN
@@ -102,11 +103,18 @@ def test_cut_at_100_random_points_nothing_travels_twice_but_one_part(
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
     want = tree(dataset)
     target = tmp_path / "copy.zarr"
+    here, there = Registry(tmp_path / "here.db"), Registry(tmp_path / "there.db")
+    here.register(open_dataset(dataset))
+    for tag in ("prod", "paper"):
+        here.tag("ds@1", tag)
+    tags = here.tags("ds")
 
     def sent(workers: int) -> None:
+        monkeypatch.setenv("ACT_REGISTRY", str(tmp_path / "here.db"))
         push(str(dataset), REMOTE, name="ds", workers=workers, part_bytes=PART)
 
     def fetched(workers: int) -> None:
+        monkeypatch.setenv("ACT_REGISTRY", str(tmp_path / "there.db"))
         pull(f"{REMOTE}/ds", target, workers=workers)
 
     def cleared() -> None:
@@ -117,6 +125,9 @@ def test_cut_at_100_random_points_nothing_travels_twice_but_one_part(
         assert tree(target) == want
         assert open_dataset(target).verify("hash") == []
         subprocess.run(["rm", "-r", str(target)], check=True)
+        assert there.tags("ds").tags == tags.tags
+        assert sorted(map(str, there.tags("ds").log)) == sorted(map(str, tags.log))
+        (tmp_path / "there.db").unlink()
 
     # What it costs without a cut, and what a second call costs that finds everything there.
     cutting.reset()
@@ -134,6 +145,7 @@ def test_cut_at_100_random_points_nothing_travels_twice_but_one_part(
     arrived()
     cutting.reset()
     pull(f"{REMOTE}/ds", target, workers=1, dry_run=True)
+    (tmp_path / "there.db").unlink(missing_ok=True)
     idle_pull = cutting.up + cutting.down  # reads every document; more than a resumed pull does
 
     rng = np.random.default_rng(0)
