@@ -188,9 +188,7 @@ class _Push:
         if not self._dry_run:
             self._publish(references)
         newest = references[numbers[-1]]
-        agreed = push_tags(
-            self._remote, self._name, self._logs, references, dry_run=self._dry_run
-        )
+        agreed = push_tags(self._remote, self._name, self._logs, references, dry_run=self._dry_run)
         return PushReport(
             remote=self._remote.name,
             dataset=self._name,
