@@ -6,7 +6,9 @@
     python benchmarks/transfer_cube.py --quick                   # all three, tiny, on a CPU
 
 `train` stops itself after `--minutes` with a checkpoint and is resumed exactly by the next call.
-`evaluate` writes `results.json` and `results.md` into the work folder.
+`evaluate` writes `results.json` and `results.md` into the work folder. MFU is the share of what a
+large matrix product of the same precision reaches on the same device; the forward pass is counted
+as PyTorch counts it, the backward pass as twice that.
 """
 
 from __future__ import annotations
@@ -88,9 +90,13 @@ def trained(options: argparse.Namespace) -> dict[str, object]:
     work = options.work
     until = perf_counter() + 60 * options.minutes
     rates: list[float] = []
+    waited_s: list[float] = []
+    spent_s: list[float] = []
 
     def on_step(report: StepReport) -> None:
         rates.append(report.samples_per_s)
+        waited_s.append(report.seconds["data"])
+        spent_s.append(sum(report.seconds.values()))
         if perf_counter() >= until and report.step < report.steps:
             signal.raise_signal(signal.SIGINT)  # ends after the next step, with a checkpoint
 
@@ -112,10 +118,23 @@ def trained(options: argparse.Namespace) -> dict[str, object]:
         )
     except KeyboardInterrupt:
         done = False
-    sitting = {"steps": len(rates), "wall_s": perf_counter() - began, "rates": rates[1:] or rates}
+    sitting = {
+        "steps": len(rates),
+        "wall_s": perf_counter() - began,
+        "rates": rates[1:] or rates,
+        "waited_s": sum(waited_s),
+        "spent_s": sum(spent_s),
+        "matmul_tflop_per_s": _matmul_flops() / 1e12,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
     with (work / "sittings.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(sitting) + "\n")
-    return {"done": done, "steps": len(rates), "samples_per_s": _median(rates)}
+    return {
+        "done": done,
+        "steps": len(rates),
+        "samples_per_s": _median(rates),
+        "data_wait": sum(waited_s) / max(sum(spent_s), 1e-9),
+    }
 
 
 def evaluated(options: argparse.Namespace) -> dict[str, object]:
@@ -141,6 +160,8 @@ def evaluated(options: argparse.Namespace) -> dict[str, object]:
     policy = Policy.load(Path(report.checkpoint), "cpu")
     flops = 3 * _forward_flops(policy)  # backward costs twice what forward does
     rate = _median(rates)
+    matmul = _median([sitting["matmul_tflop_per_s"] for sitting in sittings])
+    spent_s = sum(sitting["spent_s"] for sitting in sittings)
     rows = [
         {
             "name": f"{c.chunks}, every {c.execute}",
@@ -153,13 +174,15 @@ def evaluated(options: argparse.Namespace) -> dict[str, object]:
         for c in report.conditions
     ]
     found: dict[str, object] = {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": sittings[-1]["device"],
         "steps": sum(sitting["steps"] for sitting in sittings),
         "sittings": len(sittings),
         "train_s": sum(sitting["wall_s"] for sitting in sittings),
         "samples_per_s": rate,
         "gflop_per_sample": flops / 1e9,
         "tflop_per_s": flops * rate / 1e12,
+        "mfu": flops * rate / 1e12 / matmul,
+        "data_wait": sum(sitting["waited_s"] for sitting in sittings) / max(spent_s, 1e-9),
         "rows": rows,
     }
     (work / "results.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -175,6 +198,21 @@ def _forward_flops(policy: Policy) -> float:
     return float(counter.get_total_flops())
 
 
+def _matmul_flops() -> float:
+    """FLOP/s of a large matrix product in float32, as the network is trained: the best of five."""
+    cuda = torch.cuda.is_available()
+    side = 8192 if cuda else 768
+    a = torch.randn(side, side, device="cuda" if cuda else "cpu")
+    best_s = float("inf")
+    for _ in range(6):
+        began = perf_counter()
+        torch.matmul(a, a)
+        if cuda:
+            torch.cuda.synchronize()
+        best_s = min(best_s, perf_counter() - began)
+    return 2 * side**3 / best_s
+
+
 def _median(rates: list[float]) -> float:
     return sorted(rates)[len(rates) // 2] if rates else 0.0
 
@@ -182,7 +220,8 @@ def _median(rates: list[float]) -> float:
 def _table(found: dict[str, object], rows: list[dict[str, object]]) -> str:
     lines = [
         f"{found['device']}: {found['steps']} steps in {found['train_s']:.0f} s, "
-        f"{found['samples_per_s']:.1f} samples/s, {found['tflop_per_s']:.2f} TFLOP/s",
+        f"{found['samples_per_s']:.1f} samples/s, {found['tflop_per_s']:.2f} TFLOP/s, "
+        f"MFU {found['mfu']:.0%}, {found['data_wait']:.1%} of it waiting for data",
         "",
         "| chunks | episodes | success | 95 % | held |",
         "|---|---|---|---|---|",

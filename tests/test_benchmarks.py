@@ -131,3 +131,15 @@ def test_a_made_bag_has_every_message_of_its_time_and_is_the_same_when_made_agai
         f"/{arm}/joint_{side}": 40 for arm in ("puppet", "master") for side in ("left", "right")
     }
     assert counts == {**cameras, **arms, "/odom": 10}
+
+
+def test_the_papers_setting_tells_throughput_utilisation_and_success_over_several_sittings() -> (
+    None
+):
+    said = json.loads(run(ROOT / "benchmarks" / "transfer_cube.py", "--quick", "--json"))
+    assert said["steps"] == 3
+    assert said["sittings"] >= 2, "it was interrupted, and went on"
+    assert said["samples_per_s"] > 0
+    assert 0 < said["mfu"] < 10
+    assert 0 <= said["data_wait"] < 1
+    assert [row["episodes"] for row in said["rows"]] == [1, 1]
