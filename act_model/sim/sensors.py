@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from act_data.errors import InputError
 from act_data.sources.outgoing import (
@@ -79,6 +80,8 @@ REALISM: Mapping[Realism, Timing] = {
 }
 
 Look = Callable[[int, int], bytes]  # stamp_ns and seq to a payload
+Joints = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+"""Position, velocity and effort of both arms; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,16 +157,18 @@ def sensors_of(
 ) -> list[Sensor]:
     """The sensors of the robot and, for what is not seen through a camera, of its objects."""
 
-    def joints(arm: int) -> Look:
-        names, part = JOINTS, slice(arm * 7, arm * 7 + 7)
-        return lambda stamp_ns, seq: out.joint_state(
-            stamp_ns, seq, names, world.qpos[part], world.qvel[part], world.effort[part]
-        )
+    nothing = np.zeros(0)
 
-    def leader(arm: int) -> Look:
-        names, part, nothing = JOINTS, slice(arm * 7, arm * 7 + 7), np.zeros(0)
+    def measured() -> Joints:
+        return world.qpos, world.qvel, world.effort
+
+    def commanded() -> Joints:
+        return world.commanded, nothing, nothing
+
+    def joints(arm: int, values: Callable[[], Joints]) -> Look:
+        part = slice(arm * 7, arm * 7 + 7)
         return lambda stamp_ns, seq: out.joint_state(
-            stamp_ns, seq, names, world.commanded[part], nothing, nothing
+            stamp_ns, seq, JOINTS, *(each[part] for each in values())
         )
 
     def pose(number: int) -> Look:
@@ -197,9 +202,9 @@ def sensors_of(
                 topic=f"/sim/{role}_{side}/joint_states",
                 type=JOINT_STATE,
                 kind="joints",
-                look=make(arm),
+                look=joints(arm, values),
             )
-            for role, make in (("puppet", joints), ("master", leader))
+            for role, values in (("puppet", measured), ("master", commanded))
             for arm, side in enumerate(("left", "right"))
         ),
         *(
