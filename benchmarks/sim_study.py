@@ -89,11 +89,16 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("sim_study"), help="kept, resumed")
     parser.add_argument("--seeds", type=int, default=3, help="of training [3]")
     parser.add_argument("--only", choices=["sync", "jpeg"], help="one of the questions")
+    parser.add_argument("--realism", choices=REALISMS, help="of one level; calls go side by side")
     parser.add_argument("--write", type=Path, help="put what is there into this page, and end")
     parser.add_argument("--quick", action="store_true", help="a few steps, nothing is kept")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     options = parser.parse_args()
-    asked = [c for c in cells(options.seeds) if options.only in (None, c.of)]
+    asked = [
+        c
+        for c in cells(options.seeds)
+        if options.only in (None, c.of) and options.realism in (None, c.realism)
+    ]
     if options.quick:
         with TemporaryDirectory() as scratch:
             some = [c for c in cells(1) if (c.realism, c.way) in QUICK_CELLS]
