@@ -163,7 +163,8 @@ class SimRobot:
                 return usable[-1]
         raise DataError(
             "not one usable frame from the simulated sensors",
-            hint="Their timing breaks every tolerance; change it with --timing.",
+            hint="What arrives is older than the policy accepts: let ticks wait with --wait-ms, or "
+            "change --realism and --timing.",
         )
 
     def _next(self) -> Observed:

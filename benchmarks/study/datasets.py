@@ -1,6 +1,7 @@
-"""The same recordings as datasets of four ways to synchronise them.
+"""The same recordings as datasets of five ways to synchronise them.
 
-`hold` and `nearest` are ingest's. `newest` is what the loop of ALOHA does, which takes whatever of
+`hold`, `hold_now` and `nearest` are ingest's; `hold_now` waits for no sample that is on its way
+(`--latency-ms 0`), as a robot that acts at once. `newest` is what the loop of ALOHA does, which takes whatever of
 each topic was heard last: `hold` on receive times, with a tolerance of a day; a policy trained on
 that is deployed that way, too. `get_frame` is that of cobot_magic, written here from its
 description: queues that are polled at the rate of the robot. The time of a frame is the stamp of
@@ -27,7 +28,8 @@ from act_data.sources import find_recordings, open_recording
 from act_data.store import open_dataset, open_writer
 from act_data.types import NS_PER_S, Reason, StepType, SyncPolicy, Timestep
 
-SYNCS = ("hold", "nearest", "newest", "get_frame")
+SYNCS = ("hold", "hold_now", "nearest", "newest", "get_frame")
+TOLERANCE_MS = 150  # bad sensors deliver what is older than the usual 50
 ROBOT = """\
 name: study
 fps: 50
@@ -64,7 +66,7 @@ def robot_file(sync: str, folder: Path) -> Path:
     """The robot as `sync` reads it."""
     newest = sync == "newest"
     path = folder / f"robot-{'newest' if newest else 'study'}.yaml"
-    tolerance_ms = 86_400_000 if newest else 50
+    tolerance_ms = 86_400_000 if newest else TOLERANCE_MS
     text = ROBOT.format(
         clock="receive" if newest else "auto",
         tolerance_ms=tolerance_ms,
@@ -86,7 +88,9 @@ def dataset(sync: str, bags: Path, folder: Path) -> Path:
     else:
         policy = SyncPolicy.NEAREST if sync == "nearest" else SyncPolicy.HOLD
         robot = str(robot_file(sync, folder))
-        ingest([bags], making, IngestSettings(robot=robot, sync=policy))
+        latency_ms = 0.0 if sync == "hold_now" else 250.0
+        settings = IngestSettings(robot=robot, sync=policy, latency_ms=latency_ms)
+        ingest([bags], making, settings)
     making.rename(path)
     return path
 

@@ -8,7 +8,7 @@ from typing import Any
 
 BEGIN, END = "<!-- results: written by sim_study.py -->", "<!-- end of results -->"
 REALISMS = ("none", "lab", "bad")
-_COLOURS = ("#0b6", "#06c", "#c60", "#a0a")
+_COLOURS = ("#0b6", "#0ad", "#06c", "#c60", "#a0a")
 Row = Mapping[str, Any]
 
 
@@ -100,7 +100,7 @@ def plot(rows: Sequence[Row], ways: Sequence[str]) -> str:
             f'<text x="{middle:.1f}" y="{height - 18}" text-anchor="middle">{realism}</text>'
         )
         for j, way in enumerate(ways):
-            x = middle + (j - (len(ways) - 1) / 2) * 28
+            x = middle + (j - (len(ways) - 1) / 2) * 26
             those = _those(rows, of="sync", realism=realism, way=way)
             shares = [row["success"] for row in those]
             parts += [
@@ -116,8 +116,8 @@ def plot(rows: Sequence[Row], ways: Sequence[str]) -> str:
                 )
     for j, way in enumerate(ways):
         parts.append(
-            f'<circle cx="{left + 20 + 120 * j}" cy="{height + 12}" r="4" fill="{_COLOURS[j]}"/>'
-            f'<text x="{left + 30 + 120 * j}" y="{height + 16}">{way}</text>'
+            f'<circle cx="{left + 15 + 95 * j}" cy="{height + 12}" r="4" fill="{_COLOURS[j]}"/>'
+            f'<text x="{left + 24 + 95 * j}" y="{height + 16}">{way}</text>'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
