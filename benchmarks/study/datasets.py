@@ -1,13 +1,14 @@
 """The same recordings as datasets of five ways to synchronise them.
 
 `hold`, `hold_now` and `nearest` are ingest's; `hold_now` waits for no sample that is on its way
-(`--latency-ms 0`), as a robot that acts at once. `newest` is what the loop of ALOHA does, which takes whatever of
-each topic was heard last: `hold` on receive times, with a tolerance of a day; a policy trained on
-that is deployed that way, too. `get_frame` is that of cobot_magic, written here from its
-description: queues that are polled at the rate of the robot. The time of a frame is the stamp of
-the newest picture (here: of the place of the cube, which stands for a camera); of every queue the
-first message at or after it is taken, and what came before is thrown away. If one has none, there
-is no frame, and nobody is told. Policies trained on its frames are deployed with `hold`.
+(`--latency-ms 0`), as a robot that acts at once. `newest` is what the loop of ALOHA does, which
+takes whatever of each topic was heard last: `hold` on receive times, with a tolerance of a day; a
+policy trained on that is deployed that way, too. `get_frame` is that of cobot_magic, written here
+from its description: queues that are polled at the rate of the robot. The time of a frame is the
+stamp of the newest picture (here: of the place of the cube, which stands for a camera); of every
+queue the first message at or after it is taken, and what came before is thrown away. If one has
+none, there is no frame, and nobody is told. Policies trained on its frames are deployed with
+`hold`.
 """
 
 from __future__ import annotations
