@@ -143,3 +143,12 @@ def test_the_papers_setting_tells_throughput_utilisation_and_success_over_severa
     assert 0 < said["mfu"] < 10
     assert 0 <= said["data_wait"] < 1
     assert [row["episodes"] for row in said["rows"]] == [1, 1]
+
+
+def test_the_study_measures_every_way_that_it_was_asked_for_and_writes_its_page() -> None:
+    said = json.loads(run(ROOT / "benchmarks" / "sim_study.py", "--quick", "--json"))
+    rows = {(row["realism"], row["way"]): row for row in said["rows"]}
+    assert list(rows) == [("bad", "newest"), ("bad", "get_frame"), ("none", "10")]
+    newest, frames = rows["bad", "newest"], rows["bad", "get_frame"]
+    assert newest["valid"] == newest["frames"], "nothing is too old for it"
+    assert 100 < frames["frames"] < newest["frames"], "it leaves frames out, and tells nobody"
