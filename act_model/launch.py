@@ -12,7 +12,7 @@ from act_data.errors import ActError, InputError, NotFoundError
 from act_data.interfaces import DatasetReader
 from act_data.records import Record, SourceRecord
 from act_data.robot import load_robot
-from act_data.sources import find_recordings, open_recording
+from act_data.sources import Reading, find_recordings, given_types, open_recording
 from act_data.sources.live import open_backend
 from act_data.types import NS_PER_MS
 from act_model import runtime as runtimes
@@ -164,7 +164,8 @@ def deploy(request: DeployRequest, *, say: Callable[[str], None] = lambda text: 
 def _robot(request: DeployRequest, policy: Runtime) -> Iterator[tuple[RobotIO, str, bool | None]]:
     """The robot, its name for people, and whether the policy was not trained on it, if known."""
     if request.source is not None and _is_bag(request.source):
-        recordings = find_recordings([Path(request.source)])
+        reading = Reading(types=given_types(request.msg_path), recover=request.recover)
+        recordings = find_recordings([Path(request.source)], reading)
         if len(recordings) != 1:
             raise InputError(
                 f"{request.source!r} holds {len(recordings)} recordings",
@@ -176,6 +177,11 @@ def _robot(request: DeployRequest, policy: Runtime) -> Iterator[tuple[RobotIO, s
             held_out = None if sources is None else source.record(()).sha256 not in sources
             yield BagRobot(source, robot, policy.contract), request.source, held_out
         return
+    if request.msg_path or request.recover:
+        raise InputError(
+            "--msg-path and --recover say how a bag is read, and the source is none",
+            hint="Leave them out, or name a bag with --source.",
+        )
     if request.source is not None and request.source.startswith("sim:"):
         with _simulated(request.source, request.robot, policy) as simulated:
             yield simulated, request.source, True
@@ -255,7 +261,9 @@ def _is_bag(source: str) -> bool:
 
 def _watched(request: DeployRequest) -> bool:
     """Whether a robot that another process can reach is moved in real time."""
-    return request.mode.moves and request.mode.real_time and request.sink is not None
+    if request.sink is None or request.sink.startswith("mcap:"):  # a file with one writer
+        return False
+    return request.mode.moves and request.mode.real_time
 
 
 def _sink(request: DeployRequest, policy: Runtime, robot: RobotIO) -> Sink | None:

@@ -36,6 +36,8 @@ class DeployRequest(Record):
         source: What plays the robot: "dataset#3" for an episode of a dataset (path or name), the
             path of a bag, "sim:transfer_cube#SEED", or live topics: "ros1", "ros2", "foxglove",
             as `open_backend` takes them. By default a held-out episode of the checkpoint's dataset.
+        msg_path: Definitions for types that a bag does not define, as in ingest.
+        recover: Read what is left of a damaged bag.
         robot: Preset or YAML that names streams and commands; the policy's own by default.
         sink: Where commands go in a mode that moves the robot, as `open_sink` takes it; by default
             the robot itself, where it can be commanded.
@@ -63,6 +65,8 @@ class DeployRequest(Record):
 
     checkpoint: Path | None = None
     source: str | None = None
+    msg_path: tuple[Path, ...] = ()
+    recover: bool = False
     robot: str | None = None
     sink: str | None = None
     mode: Mode = Mode.REPLAY

@@ -11,7 +11,7 @@ from rich.text import Text
 from act_data.errors import ActError
 
 from . import console, tables
-from .options import HELD_OUT, Checkpoint, Json, Runtime
+from .options import HELD_OUT, Checkpoint, Json, MsgPath, Runtime
 
 if TYPE_CHECKING:
     from act_model.launch import Deployment
@@ -27,6 +27,10 @@ def deploy(
             "bag [a held-out episode of its dataset]."
         ),
     ] = None,
+    msg_path: MsgPath = None,
+    recover: Annotated[
+        bool, typer.Option("--recover", help="Read what is left of a damaged bag.")
+    ] = False,
     robot: Annotated[
         str | None, typer.Option(help="Preset or YAML for streams and commands [the policy's].")
     ] = None,
@@ -39,7 +43,9 @@ def deploy(
     ] = "replay",
     sink: Annotated[
         str | None,
-        typer.Option(help="Where commands go: ros1, ros2, null, jsonl:FILE [the robot itself]."),
+        typer.Option(
+            help="Where commands go: ros1, ros2, mcap:FILE, null, jsonl:FILE [the robot itself]."
+        ),
     ] = None,
     chunks: Annotated[
         Literal["open-loop", "ensemble", "crossfade", "align", "prefix"],
@@ -114,6 +120,8 @@ def deploy(
             DeployRequest,
             checkpoint=checkpoint,
             source=source,
+            msg_path=tuple(msg_path or ()),
+            recover=recover,
             robot=robot,
             sink=sink,
             mode=mode,

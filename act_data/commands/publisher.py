@@ -1,14 +1,15 @@
-"""The seam of publishing: what ROS 1 and ROS 2 have in common, and which one a name means."""
+"""The seam of publishing: what ROS 1, ROS 2 and a file have in common, and which a name means."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Protocol
 
 from act_data.commands.messages import Encoding
 from act_data.errors import InputError
 
-PUBLISHERS = ("ros1", "ros1:MASTER_URI", "ros2", "ros2:DOMAIN")
+PUBLISHERS = ("ros1", "ros1:MASTER_URI", "ros2", "ros2:DOMAIN", "mcap:FILE")
 
 
 class Publisher(Protocol):
@@ -50,6 +51,7 @@ def open_publisher(name: str, topics: Mapping[str, str], *, depth: int = 1) -> P
         InputError: There is no such ROS, or no such address.
         NotFoundError: What it needs is not installed.
         DataError: The master does not answer, or ROS 2 does not start.
+        ConflictError, StoreError: The file exists, or cannot be written.
     """
     kind, _, where = name.partition(":")
     if kind == "ros1":
@@ -61,4 +63,8 @@ def open_publisher(name: str, topics: Mapping[str, str], *, depth: int = 1) -> P
 
         domain = int(where) if where else None
         return Ros2Publisher(topics, domain_id=domain, depth=depth)
+    if kind == "mcap" and where:
+        from act_data.commands.mcap import McapPublisher
+
+        return McapPublisher(Path(where), topics)
     raise InputError(f"no publisher {name!r}", hint=f"Use one of: {', '.join(PUBLISHERS)}.")

@@ -1,4 +1,5 @@
-"""Sinks by name: "null", "jsonl:FILE", "ros1[:MASTER_URI][#ROBOT]", "ros2[:DOMAIN][#ROBOT]".
+"""Sinks by name: "null", "jsonl:FILE", "mcap:FILE[#ROBOT]", "ros1[:MASTER_URI][#ROBOT]" and
+"ros2[:DOMAIN][#ROBOT]".
 
 A sink is opened from text and not handed over as an object, because the watchdog opens the same
 one again in its own process.
@@ -131,4 +132,5 @@ _KINDS: Mapping[str, Callable[[str, Contract], Sink]] = {
     "jsonl": _jsonl,
     "ros1": _ros("ros1"),
     "ros2": _ros("ros2"),
+    "mcap": _ros("mcap"),
 }

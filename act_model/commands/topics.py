@@ -117,7 +117,7 @@ class TopicSink:
         """Advertise the command topics of `robot`.
 
         Args:
-            ros: "ros1[:MASTER_URI]" or "ros2[:DOMAIN]".
+            ros: "ros1[:MASTER_URI]", "ros2[:DOMAIN]" or "mcap:FILE".
 
         Raises:
             InputError: An element of the action has no command.
@@ -205,7 +205,7 @@ class TopicSink:
 
 
 def topic_sink(ros: str, where: str, contract: Contract) -> TopicSink:
-    """The sink "ros1:WHERE" or "ros2:WHERE"; "WHERE#ROBOT" names another robot than the policy."""
+    """The sink "ros1:WHERE", "ros2:WHERE", "mcap:FILE"; "WHERE#ROBOT" is for another robot."""
     place, _, robot = where.partition("#")
     spec = load_robot(robot or contract.robot)
     return TopicSink(f"{ros}:{place}" if place else ros, spec, contract)

@@ -73,7 +73,7 @@ class Loop:
     def __init__(self, parts: Parts) -> None:
         self._p = parts
         self.state = State.WARMUP
-        self.cause = ""
+        self.cause = self.hint = ""
         self._control_ns = NS_PER_S / (parts.rules.control_hz or parts.contract.rate_hz)
         self._period_ns = NS_PER_S / parts.contract.rate_hz
         self._max_age_ns = round(parts.rules.max_age_ms * NS_PER_MS)
@@ -247,8 +247,10 @@ class Loop:
                 raise chunk.error
             m.invalid_observations += 1
             return
-        if p.safety.admit(chunk.actions) or len(chunk.actions) != p.contract.chunk_size:
+        rejected = p.safety.admit(chunk.actions, p.contract.chunk_size)
+        if rejected is not None:
             m.rejected_chunks += 1
+            m.rejection = rejected
             return
         if self._chunk_place is not None and request.place <= self._chunk_place:
             m.late_chunks += 1  # one from a later observation was here first
@@ -347,7 +349,7 @@ class Loop:
         return self._halt
 
     def _end(self, halt: Halt) -> Stop:
-        self.state, self.cause = State.STOPPED, halt.cause
+        self.state, self.cause, self.hint = State.STOPPED, halt.cause, halt.hint
         return halt.stop
 
     def _advance(self, deadline_ns: int, raw_A: NDArray[np.float32] | None) -> Halt | None:
@@ -406,15 +408,13 @@ class Loop:
                 f"{self._p.rules.max_age_ms:g} ms are allowed",
             )
         if raw_A is None and not (self._p.mode is Mode.STEP and self._place >= self._until):
-            waited = (
-                ""
-                if self._offered is None
-                else (
-                    f"; it has not answered for "
-                    f"{(deadline_ns - self._offered.offered_ns) / NS_PER_MS:.0f} ms"
-                )
-            )
-            return Halt(Stop.STARVED, f"the policy has given no action for this moment{waited}")
+            why = ""
+            if self._offered is not None:
+                silent_ms = (deadline_ns - self._offered.offered_ns) / NS_PER_MS
+                why = f"; it has not answered for {silent_ms:.0f} ms"
+            if self._p.measures.rejection:
+                why += f"; a chunk was refused: {self._p.measures.rejection}"
+            return Halt(Stop.STARVED, f"the policy has given no action for this moment{why}")
         return None
 
     def _begin(self, raw_A: NDArray[np.float32]) -> Halt | None:
@@ -441,6 +441,10 @@ class Loop:
                     Stop.FIRST_COMMAND,
                     f"the robot is at {measured[worst]:.3f} with {self._name(worst)}, whose limits "
                     f"are {limits.low[worst]:.3f} to {limits.high[worst]:.3f}",
+                    "The training data holds it there: bring it to that place."
+                    if limits.low[worst] == limits.high[worst]
+                    else "Bring it within them, or widen them by a larger share of its "
+                    "demonstrated range: --margin.",
                 )
             self._p.safety.start(measured)
         self.state = State.RUN

@@ -79,6 +79,7 @@ class Measures:
 
     def __init__(self, nominal_hz: float) -> None:
         self.nominal_hz = nominal_hz
+        self.rejection = ""  # why the last refused chunk was
         self.ticks = self.episodes = self.chunks = self.rejected_chunks = 0
         self.observations = self.invalid_observations = 0
         self.waiting_ticks = self.starved_ticks = self.held_ticks = self.taken_over_ticks = 0

@@ -22,10 +22,11 @@ from act_model.deploy.settings import Stop
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """A wish to stop, and whose."""
+    """A wish to stop, and whose. `hint`, if set, is what to do about it."""
 
     stop: Stop
     cause: str
+    hint: str = ""
 
 
 class Operator:

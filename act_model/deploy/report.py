@@ -64,6 +64,7 @@ class RolloutReport(Record):
         queue_depth_*: Actions of the newest chunk that are still to come, at each tick.
         chunks: Predictions that were used.
         rejected_chunks: Predictions refused whole, with a wrong shape or numbers not finite.
+        rejection: What was wrong with the last of them.
         late_chunks: Predictions of which not one action was still to come.
         observations: That were seen; `refused_observations` were not used, by reason.
         invalid_observations: Those at which a needed stream was not fresh.
@@ -113,6 +114,7 @@ class RolloutReport(Record):
     queue_depth_min: float | None = None
     chunks: int = 0
     rejected_chunks: int = 0
+    rejection: str = ""
     late_chunks: int = 0
     observations: int = 0
     refused_observations: Mapping[str, int] = Field(default_factory=dict)
@@ -176,6 +178,7 @@ def measured(measures: Measures, *, real_time: bool) -> dict[str, object]:
         "queue_depth_min": m.depth.min if m.depth.total else None,
         "chunks": m.chunks,
         "rejected_chunks": m.rejected_chunks,
+        "rejection": m.rejection,
         "late_chunks": m.late_chunks,
         "observations": m.observations,
         "invalid_observations": m.invalid_observations,

@@ -130,7 +130,8 @@ def deploy(
         if log is not None:
             tape = Tape(log, len(limits.low), threaded=not lockstep)
 
-        stop, cause, failure, ended, scheduling = Stop.ERROR, "", ActError(""), True, ""
+        stop, cause, hint = Stop.ERROR, "", ""
+        failure, ended, scheduling = ActError(""), True, ""
         inference: Inference | None = None
         feed: Feed | None = None
         try:
@@ -175,7 +176,7 @@ def deploy(
                         )
                     )
                     stop = loop.run(max_ticks)
-                    cause = loop.cause
+                    cause, hint = loop.cause, loop.hint
             finally:
                 # The one way out, whatever happened: the robot rests before anything else ends.
                 if commands is not None:
@@ -199,7 +200,7 @@ def deploy(
             stop, failure = Stop.ERROR, error
         if stop in _FAILED:
             failure = ActError(
-                _FAILED[stop] + (f": {cause}" if cause else ""), hint=_WAY_OUT.get(stop, "")
+                _FAILED[stop] + (f": {cause}" if cause else ""), hint=hint or _WAY_OUT.get(stop, "")
             )
     return RolloutReport.model_validate(
         {

@@ -234,9 +234,10 @@ def seen_by(robot: RobotSpec, policy: Contract) -> RobotSpec:
     extra = {}
     for command in _with_feedback(commands):
         stream = streams[command.spec.feedback]
-        extra[f"{stream.name} of {command.spec.name}"] = replace(
+        name = f"{stream.name} (where {command.spec.name} is)"
+        extra[name] = replace(
             stream,
-            name=f"{stream.name} of {command.spec.name}",
+            name=name,
             joints=command.elements,
             shape=(),
             field=("position",),

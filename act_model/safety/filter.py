@@ -97,17 +97,25 @@ class SafetyFilter:
         """Interventions by name, since the start."""
         return {reason.value: count for reason, count in self._counts.items()}
 
-    def admit(self, chunk_KA: NDArray[np.floating]) -> Intervention | None:
+    def admit(self, chunk_KA: NDArray[np.floating], size: int) -> str | None:
         """Why a whole chunk must not be used, counted; None when it may.
 
         One NaN refuses the chunk: an ensemble would carry it into every later action.
+
+        Args:
+            size: How many actions it must have.
         """
         if not isinstance(chunk_KA, np.ndarray) or chunk_KA.dtype.kind != "f":
-            return self._count(Intervention.SHAPE)
-        if chunk_KA.ndim != 2 or chunk_KA.shape[1] != len(self._low):
-            return self._count(Intervention.SHAPE)
-        if not np.isfinite(chunk_KA).all():
-            return self._count(Intervention.NOT_FINITE)
+            self._count(Intervention.SHAPE)
+            return f"it is {getattr(chunk_KA, 'dtype', type(chunk_KA).__name__)}, not numbers"
+        wanted = (size, len(self._low))
+        if chunk_KA.shape != wanted:
+            self._count(Intervention.SHAPE)
+            return f"its shape is {chunk_KA.shape}, {wanted} was announced"
+        finite_K = np.isfinite(chunk_KA).all(axis=1)
+        if not finite_K.all():
+            self._count(Intervention.NOT_FINITE)
+            return f"action {int(finite_K.argmin())} of it is not finite"
         return None
 
     def start(self, measured_A: NDArray[np.floating]) -> None:

@@ -20,12 +20,15 @@ from act_data.stats import compute
 from act_data.types import NS_PER_MS, Reason
 from act_model.chunking import ActionQueue, Chunker, TemporalEnsemble
 from act_model.config import Contract
-from act_model.deploy import Mode, SimulatedClock, State, Stop, deploy
+from act_model.deploy import Mode, Rules, SimulatedClock, State, Stop, deploy
 from act_model.deploy.feed import Seen
 from act_model.deploy.inference import Request, WorkerInference
 from act_model.deploy.tape import Tape
 from act_model.robot_io import DatasetRobot, RobotObservation, offered_by
 from act_model.safety import Filtered, Intervention, Limits
+from tests.model.deploy_parts import PERIOD_NS, Bench, observation
+from tests.model.deploy_parts import A as BENCH_A
+from tests.model.deploy_parts import K as BENCH_K
 from tests.model.memory_dataset import MemoryDataset, dataset_of, episode_of, schema_of
 
 K = 8
@@ -222,8 +225,24 @@ def test_a_chunk_with_a_nan_never_reaches_the_robot() -> None:
     )
     assert report.rejected_chunks == 6
     assert report.safety["not_finite"] == 6
+    assert report.rejection == "action 3 of it is not finite"
     assert report.waiting_ticks == 6
     assert report.compared_ticks == 0
+
+
+def test_a_rollout_that_starves_on_refused_chunks_says_what_was_wrong_with_them() -> None:
+    bench = Bench(Limits.of([-9.0] * BENCH_A, [9.0] * BENCH_A), rules=Rules(hold_s=0.1))
+    stop: object = None
+    while stop is None:
+        bench.feed.put(observation(bench.number), bench.number * PERIOD_NS)
+        stop = bench.tick()
+        for request in bench.inference.waiting:
+            length = BENCH_K if request.place < 2 else 1
+            bench.inference.answer(request, np.zeros((length, BENCH_A), np.float32))
+        bench.inference.waiting.clear()
+    assert stop is Stop.STARVED
+    assert bench.measures.rejected_chunks > 0
+    assert f"its shape is (1, {BENCH_A}), ({BENCH_K}, {BENCH_A}) was announced" in bench.loop.cause
 
 
 def test_nothing_is_predicted_from_an_observation_that_is_not_valid() -> None:

@@ -127,6 +127,33 @@ def test_nothing_is_sent_until_a_person_arms_and_far_from_the_robot_not_at_all()
     assert bench.sink.sent == []
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "way_out"),
+    [
+        pytest.param(0.2, 0.2, "training data holds it there: bring it", id="never-moved"),
+        pytest.param(0.0, 0.2, "widen them by a larger share", id="moved"),
+    ],
+)
+def test_a_joint_beyond_its_limits_is_refused_and_the_way_out_fits(
+    low: float, high: float, way_out: str
+) -> None:
+    limits = Limits.of([low, *[-9.0] * (A - 1)], [high, *[9.0] * (A - 1)])
+    bench = Bench(limits, rules=Rules(first_command="ramp"))
+    stop: object = None
+    while stop is None:
+        bench.feed.put(
+            observation(bench.number, measured=np.full(A, 7.0, np.float32)),
+            bench.number * PERIOD_NS,
+        )
+        stop = bench.tick()
+        for request in bench.inference.waiting:
+            bench.inference.answer(request, np.full((K, A), 0.2, np.float32))
+        bench.inference.waiting.clear()
+    assert stop is Stop.FIRST_COMMAND
+    assert f"whose limits are {low:.3f} to {high:.3f}" in bench.loop.cause
+    assert way_out in bench.loop.hint
+
+
 def test_a_robot_that_does_not_follow_is_stopped() -> None:
     bench = Bench(WIDE, rules=Rules(tracking_tolerance=0.1, tracking_s=0.2, first_command="ramp"))
     stop = None

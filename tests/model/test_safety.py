@@ -217,20 +217,27 @@ def test_a_new_episode_may_begin_anywhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chunk", "expected"),
+    ("chunk", "counted", "said"),
     [
-        pytest.param(np.zeros((3, 2)), None, id="sound"),
-        pytest.param(np.zeros((3, 5)), Intervention.SHAPE, id="too-wide"),
-        pytest.param(np.zeros((3, 2), np.int64), Intervention.SHAPE, id="integers"),
-        pytest.param(np.zeros((3, 2), object), Intervention.SHAPE, id="objects"),
-        pytest.param(np.zeros(2), Intervention.SHAPE, id="one-action"),
-        pytest.param(np.array([[0, 0], [np.nan, 0]]), Intervention.NOT_FINITE, id="one-nan"),
+        pytest.param(np.zeros((3, 2)), None, None, id="sound"),
+        pytest.param(np.zeros((3, 5)), "shape", r"(3, 5), (3, 2) was announced", id="too-wide"),
+        pytest.param(np.zeros((2, 2)), "shape", r"(2, 2), (3, 2) was announced", id="too-short"),
+        pytest.param(np.zeros((3, 2), np.int64), "shape", "it is int64", id="integers"),
+        pytest.param(np.zeros((3, 2), object), "shape", "it is object", id="objects"),
+        pytest.param([[0.0, 0.0]], "shape", "it is list", id="no-array"),
+        pytest.param(np.zeros(2), "shape", "(2,), (3, 2) was announced", id="one-action"),
+        pytest.param(
+            np.array([[0, 0], [np.nan, 0], [0, 0]]), "not_finite", "action 1", id="one-nan"
+        ),
     ],
 )
-def test_a_chunk_is_taken_whole_or_not_at_all(
-    chunk: np.ndarray, expected: Intervention | None
+def test_a_chunk_is_taken_whole_or_not_at_all_and_it_is_said_why(
+    chunk: np.ndarray, counted: str | None, said: str | None
 ) -> None:
-    assert SafetyFilter(Limits.of(LOW, HIGH), 0.02).admit(chunk) is expected
+    safety = SafetyFilter(Limits.of(LOW, HIGH), 0.02)
+    found = safety.admit(chunk, 3)
+    assert found == said if said is None else said in str(found)
+    assert [name for name, n in safety.counts.items() if n] == ([counted] if counted else [])
 
 
 def test_limits_lie_a_margin_around_what_was_demonstrated() -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mcap.reader import make_reader
 
-from act_data.errors import DataError, InputError, StoreError
+from act_data.commands.messages import store_of
+from act_data.errors import ConflictError, DataError, InputError, StoreError
+from act_data.sources import find_recordings, open_recording
 from act_model.config import VectorContract
 from act_model.robot_io import JsonSink, NullSink, labels, offered_by, open_sink, velocities
+from tests.model.live_faults import driven
 from tests.model.memory_dataset import dataset_of
 
 CONTRACT = offered_by(dataset_of(3).schema)
@@ -65,3 +70,52 @@ def test_velocities_are_known_by_their_units() -> None:
     ]
     assert velocities(action).tolist() == [False, False, True, True]
     assert labels(action)[2:] == [("x", "m/s"), ("yaw", "rad/s")]
+
+
+def test_a_file_of_messages_is_a_recording_of_what_the_robot_would_have_been_told(
+    tmp_path: Path,
+) -> None:
+    sink = open_sink(f"mcap:{tmp_path / 'out.mcap'}", driven())
+    actions = np.arange(3 * 16, dtype=np.float32).reshape(3, 16)
+    for action in actions:
+        sink.send(action, 0)
+    sink.hold()
+    sink.stop()
+    assert not (tmp_path / "out.mcap").exists(), "it has its name when it is whole"
+    sink.close()
+    sink.close()
+    with open_recording(find_recordings([tmp_path / "out.mcap"])[0]) as source:
+        heard = [(m.topic, m.type) for m in source.messages(list(source.topics))]
+    assert Counter(heard) == {
+        ("/master/joint_left", "sensor_msgs/msg/JointState"): 3 + 1 + 3,
+        ("/master/joint_right", "sensor_msgs/msg/JointState"): 3 + 1 + 3,
+        ("/cmd_vel", "geometry_msgs/msg/Twist"): 3 + 1 + 3,
+    }
+    with (tmp_path / "out.mcap").open("rb") as file:  # by the reader of its makers
+        read = [
+            (channel.topic, store_of("cdr").deserialize_cdr(message.data, schema.name))
+            for schema, channel, message in make_reader(file).iter_messages()
+        ]
+    assert [list(m.position) for t, m in read if t == "/master/joint_left"][:3] == (
+        actions[:, :7].tolist()
+    )
+    driven_base = [(m.linear.x, m.angular.z) for t, m in read if t == "/cmd_vel"]
+    assert driven_base == [*map(tuple, actions[:, 14:].tolist()), *[(0.0, 0.0)] * 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "says"),
+    [
+        pytest.param("there.mcap", ConflictError, "exists", id="it-is-there"),
+        pytest.param("out.bag", InputError, "no name of an MCAP", id="another-ending"),
+        pytest.param("gone/out.mcap", StoreError, "gone", id="no-folder"),
+    ],
+)
+def test_a_file_of_messages_that_cannot_be_made_is_refused(
+    tmp_path: Path, name: str, error: type[Exception], says: str
+) -> None:
+    (tmp_path / "there.mcap").write_bytes(b"before")
+    with pytest.raises(error, match=says):
+        open_sink(f"mcap:{tmp_path / name}", driven())
+    assert [p.name for p in tmp_path.iterdir()] == ["there.mcap"]
+    assert (tmp_path / "there.mcap").read_bytes() == b"before"
