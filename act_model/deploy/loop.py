@@ -317,8 +317,10 @@ class Loop:
         """The actions that will have been executed when the prediction is there."""
         if not self._p.max_prefix or self._chunk_place is None:
             return None
-        latency_ns = self._p.measures.latency.p95_ns or 0
-        ahead = math.ceil(self._place - place + latency_ns / self._period_ns) + 1
+        latency_ns = self._p.measures.latency.p95_ns
+        ahead = self._p.max_prefix  # not known yet: in time whatever it takes
+        if latency_ns is not None:
+            ahead = math.ceil(self._place - place + latency_ns / self._period_ns) + 1
         actions = []
         for i in range(min(ahead, self._p.max_prefix)):
             action_A = self._p.chunker.next(place + i)
