@@ -196,6 +196,7 @@ class CommandKind(StrEnum):
 
     JOINT_STATE = "joint_state"  # sensor_msgs/JointState, positions
     JOINT_TRAJECTORY = "joint_trajectory"  # trajectory_msgs/JointTrajectory, one point
+    TRAJECTORY_CHUNK = "trajectory_chunk"  # the same, one message with all that is planned
     MULTI_ARRAY = "multi_array"  # std_msgs/Float64MultiArray
     TWIST = "twist"  # geometry_msgs/Twist
     TWIST_STAMPED = "twist_stamped"

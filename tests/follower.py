@@ -25,6 +25,7 @@ class Follower:
         self._log = log
         log.write_text("")
         self._wanted = {arm: [0.0] * len(JOINTS) for arm in ARMS}
+        self._path: dict[str, list[tuple[int, list[float]]]] = {arm: [] for arm in ARMS}
         self.position = {arm: [0.0] * len(JOINTS) for arm in ARMS}
         self.velocity = {arm: [0.0] * len(JOINTS) for arm in ARMS}
         self.base = (0.0, 0.0)
@@ -35,7 +36,18 @@ class Follower:
     def arm(self, arm: str, position: list[float]) -> None:
         """A command to an arm."""
         self._wanted[arm] = [float(p) for p in position]
+        self._path[arm] = []
         self._note(arm, self._wanted[arm])
+
+    def follow(self, arm: str, stamp_ns: int, points: list[tuple[int, list[float]]]) -> None:
+        """A trajectory, as joint_trajectory_controller takes one: it replaces the one before.
+
+        Args:
+            stamp_ns: Wall clock.
+            points: When each is to be reached, after the stamp, and where it is.
+        """
+        self._path[arm] = [(stamp_ns + after_ns, list(where)) for after_ns, where in points]
+        self._note(f"path {arm}", [len(points), (stamp_ns - time.time_ns()) / 1e9])
 
     def drive(self, linear: float, angular: float) -> None:
         """A command to the base."""
@@ -50,7 +62,10 @@ class Follower:
 
     def move(self, seconds: float) -> None:
         """Let that time pass."""
+        now_ns = time.time_ns()
         for arm in ARMS:
+            while self._path[arm] and self._path[arm][0][0] <= now_ns:  # points of the past too
+                self._wanted[arm] = [float(p) for p in self._path[arm].pop(0)[1]]
             for i, (here, there) in enumerate(
                 zip(self.position[arm], self._wanted[arm], strict=True)
             ):

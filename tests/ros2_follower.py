@@ -45,7 +45,14 @@ def main() -> None:
         node.create_subscription(
             JointTrajectory,
             f"/{arm}/joint_trajectory",
-            lambda message, arm=arm: robot.arm(arm, list(message.points[0].positions)),
+            lambda message, arm=arm: robot.follow(
+                arm,
+                message.header.stamp.sec * 10**9 + message.header.stamp.nanosec,
+                [
+                    (p.time_from_start.sec * 10**9 + p.time_from_start.nanosec, list(p.positions))
+                    for p in message.points
+                ],
+            ),
             10,
         )
     node.create_subscription(Twist, "/cmd_vel", lambda m: robot.drive(m.linear.x, m.angular.z), 10)

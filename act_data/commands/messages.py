@@ -19,6 +19,7 @@ ENCODINGS: tuple[Encoding, ...] = ("ros1", "cdr")
 TYPES: Mapping[CommandKind, str] = {
     CommandKind.JOINT_STATE: "sensor_msgs/msg/JointState",
     CommandKind.JOINT_TRAJECTORY: "trajectory_msgs/msg/JointTrajectory",
+    CommandKind.TRAJECTORY_CHUNK: "trajectory_msgs/msg/JointTrajectory",
     CommandKind.MULTI_ARRAY: "std_msgs/msg/Float64MultiArray",
     CommandKind.TWIST: "geometry_msgs/msg/Twist",
     CommandKind.TWIST_STAMPED: "geometry_msgs/msg/TwistStamped",
@@ -74,6 +75,7 @@ class Encoder:
         self._message: Callable[[NDArray[np.float64], int], Any] = {
             CommandKind.JOINT_STATE: self._joint_state,
             CommandKind.JOINT_TRAJECTORY: self._trajectory,
+            CommandKind.TRAJECTORY_CHUNK: self._trajectory,
             CommandKind.MULTI_ARRAY: self._multi_array,
             CommandKind.TWIST: self._twist,
             CommandKind.TWIST_STAMPED: self._twist_stamped,
@@ -91,6 +93,19 @@ class Encoder:
         message = self._message(np.asarray(values, np.float64), stamp_ns)
         return bytes(self._encode(message, self.type))
 
+    def along(self, path: NDArray[np.floating], stamp_ns: int, period_ns: int) -> bytes:
+        """The payload of a trajectory, (points, elements), of the kinds that are one.
+
+        Args:
+            stamp_ns: Wall clock; the first point is reached `period_ns` after it.
+            period_ns: From one point to the next.
+        """
+        points = [
+            self._point(values, (number + 1) * period_ns)
+            for number, values in enumerate(np.ascontiguousarray(path, np.float64))
+        ]
+        return bytes(self._encode(self._points(points, stamp_ns), self.type))
+
     # --- kinds -----------------------------------------------------------------------------------
 
     def _joint_state(self, values: NDArray[np.float64], stamp_ns: int) -> Any:
@@ -105,17 +120,22 @@ class Encoder:
         )
 
     def _trajectory(self, values: NDArray[np.float64], stamp_ns: int) -> Any:
+        return self._points([self._point(values, self._period_ns)], stamp_ns)
+
+    def _points(self, points: list[Any], stamp_ns: int) -> Any:
+        return self._new(
+            self.type, header=self._header(stamp_ns), joint_names=self._elements, points=points
+        )
+
+    def _point(self, values: NDArray[np.float64], after_ns: int) -> Any:
         none = np.zeros(0)
-        point = self._new(
+        return self._new(
             "trajectory_msgs/msg/JointTrajectoryPoint",
             positions=values,
             velocities=none,
             accelerations=none,
             effort=none,
-            time_from_start=self._duration(self._period_ns),
-        )
-        return self._new(
-            self.type, header=self._header(stamp_ns), joint_names=self._elements, points=[point]
+            time_from_start=self._duration(after_ns),
         )
 
     def _multi_array(self, values: NDArray[np.float64], stamp_ns: int) -> Any:

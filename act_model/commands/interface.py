@@ -48,6 +48,23 @@ class Sink(Protocol):
         """Let go of it. Calling it again does nothing."""
 
 
+@runtime_checkable
+class PlanSink(Sink, Protocol):
+    """A sink that may be told what is to come, as a controller that interpolates wants it."""
+
+    @property
+    def plans(self) -> bool:
+        """Whether it has a use for plans."""
+
+    def plan(self, path_HA: NDArray[np.float32], valid_ns: int, period_ns: int) -> None:
+        """What the following calls of `send` are going to be, unless something happens.
+
+        Args:
+            path_HA: (H, A) checked and safe; it ends at rest.
+            valid_ns: Of the first action, as in `send`; the others follow every `period_ns`.
+        """
+
+
 def velocities(action: Sequence[VectorContract]) -> NDArray[np.bool_]:
     """(A,) which elements of an action are velocities, by their unit: zero is at rest for them."""
     return np.array(["/s" in unit for _, unit in labels(action)], np.bool_)

@@ -24,6 +24,8 @@ from act_data.types import (
 )
 from act_model.config import Contract, VectorContract
 
+_PLANNED = CommandKind.TRAJECTORY_CHUNK
+_SAME = 1e-6  # of its unit: a command is what was planned
 _TWISTS = (CommandKind.TWIST, CommandKind.TWIST_STAMPED)
 _PATIENCE_S = 10.0  # how long the robot's drivers may take to listen
 _RESTS = 3  # how often a base is told to stand still: its last message must not be one that is lost
@@ -140,6 +142,7 @@ class TopicSink:
         self._last: NDArray[np.float64] | None = None
         self._size = sum(len(vector.names) for vector in contract.action)
         self._stopped = False
+        self._plan: tuple[NDArray[np.float64], int, int] | None = None
         self._publisher = open_publisher(ros, topics)
         self._wait_for_listeners(time.monotonic() + _PATIENCE_S)
 
@@ -152,7 +155,36 @@ class TopicSink:
         if self._stopped:
             return
         self._last = action_A.astype(np.float64)
-        self._publish(self._last, moving=True)
+        planned = self._is_planned(self._last, valid_ns)
+        if not planned:
+            self._plan = None
+        self._publish(self._last, moving=True, planned=planned)
+
+    @property
+    def plans(self) -> bool:
+        """Whether a command of the robot is sent as trajectories."""
+        return any(command.spec.kind is _PLANNED for command in self._commands)
+
+    def plan(self, path_HA: NDArray[np.float32], valid_ns: int, period_ns: int) -> None:
+        """Send it as one trajectory, which takes the place of the one before.
+
+        Its stamp is the time of its first action on the wall clock; point i is to be reached i + 1
+        periods later. What follows as planned is not sent again; the first command that is another
+        one ends it.
+
+        Raises:
+            DataError: ROS cannot be reached any more.
+        """
+        if self._stopped:
+            return
+        path = path_HA.astype(np.float64)
+        self._plan = path, valid_ns, period_ns
+        stamp_ns = time.time_ns() + valid_ns - time.monotonic_ns()
+        for command, encode in zip(self._commands, self._encoders, strict=True):
+            spec = command.spec
+            if spec.kind is _PLANNED:
+                points = path[:, command.index] * spec.scale + spec.offset
+                self._publisher.publish(spec.topic, encode.along(points, stamp_ns, period_ns))
 
     def hold(self) -> None:
         """Publish the last positions again, and velocities of zero."""
@@ -185,16 +217,35 @@ class TopicSink:
                 )
             time.sleep(0.02)
 
+    def _is_planned(self, action_A: NDArray[np.float64], valid_ns: int) -> bool:
+        if self._plan is None:
+            return False
+        path_HA, begin_ns, period_ns = self._plan
+        number = round((valid_ns - begin_ns) / period_ns)
+        if not 0 <= number < len(path_HA):
+            return False
+        return bool((np.abs(path_HA[number] - action_A) <= _SAME).all())
+
     def _rest(self, times: int) -> None:
+        self._plan = None
         positions = np.zeros(self._size) if self._last is None else self._last
         for _ in range(times):
             with suppress(ActError):  # it is gone: there is nobody to hold
                 self._publish(positions, moving=False, arms=self._last is not None)
 
-    def _publish(self, action_A: NDArray[np.float64], *, moving: bool, arms: bool = True) -> None:
+    def _publish(
+        self,
+        action_A: NDArray[np.float64],
+        *,
+        moving: bool,
+        arms: bool = True,
+        planned: bool = False,
+    ) -> None:
         stamp_ns = time.time_ns()
         for command, encode in zip(self._commands, self._encoders, strict=True):
             spec = command.spec
+            if planned and spec.kind is _PLANNED:
+                continue
             if spec.kind in _TWISTS and not moving:
                 values = np.zeros(len(command.index))
             elif spec.kind in _TWISTS or arms:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from act_data.errors import ActError, DataError
 from act_data.types import NS_PER_MS, NS_PER_S
 from act_model.chunking import Chunker
-from act_model.commands import Sink, labels, velocities
+from act_model.commands import PlanSink, Sink, labels, velocities
 from act_model.config import Contract, VectorContract
 from act_model.deploy.clock import Clock
 from act_model.deploy.feed import EndOfFeed, Feed, Seen
@@ -36,6 +36,7 @@ from act_model.safety import SafetyFilter
 from act_model.watchdog import Watchdog
 
 _ON_A_TICK = 1e-3  # of a period: a time so near to a tick is that tick's
+_PLANNED_S = 1.0  # what a controller is told ahead; a control tick that dies leaves it that long
 _COME_TO_REST_NS = NS_PER_S // 2
 _START_NS = 60 * NS_PER_S  # a robot that is to move must be seen and predicted for within this
 
@@ -108,6 +109,9 @@ class Loop:
         self._since_ns = parts.start_ns
         self._halt: Halt | None = None
         self._away_ns: int | None = None
+        sink = parts.sink
+        self._plans = sink if isinstance(sink, PlanSink) and sink.plans else None
+        self._planned_ns = 0.0  # until when
         self._sent_A: NDArray[np.float32] | None = None
 
     def run(self, max_ticks: int | None) -> Stop:
@@ -502,6 +506,11 @@ class Loop:
         action_A, sent = filtered.action, False
         if p.sink is not None and live:
             if action_A is not None:
+                if self._plans is not None:
+                    if raw_A is not None and not human:
+                        self._plan(self._plans, action_A, deadline_ns)
+                    else:
+                        self._planned_ns = 0.0
                 p.sink.send(action_A, deadline_ns)
                 m.sent += 1
                 sent = True
@@ -530,6 +539,22 @@ class Loop:
                 sent=sent,
                 demonstrated=demonstrated if fresh else None,
             )
+
+    def _plan(self, sink: PlanSink, action_A: NDArray[np.float32], deadline_ns: int) -> None:
+        """Tell what is to come, where it is new, or half of what was told is over."""
+        if not self._spliced and self._planned_ns - deadline_ns > _PLANNED_S * NS_PER_S / 2:
+            return
+        self._planned_ns = deadline_ns + _PLANNED_S * NS_PER_S
+        raws = []
+        for i in range(1, math.ceil(_PLANNED_S * NS_PER_S / self._control_ns)):
+            place = self._place_of(deadline_ns + round(i * self._control_ns))
+            raw_A = self._p.chunker.next(place)
+            if raw_A is None:  # the chunk ends: there is no more to tell before the next one
+                self._planned_ns = math.inf
+                break
+            raws.append(raw_A)
+        path_HA = np.stack([action_A, *self._p.safety.ahead(raws)])
+        sink.plan(path_HA, deadline_ns, round(self._control_ns))
 
 
 def _spans(range_A: NDArray[np.float32], action: Sequence[VectorContract]) -> NDArray[np.float64]:

@@ -11,7 +11,8 @@ Shape suffixes: K action chunk, A action dim.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -22,6 +23,7 @@ from act_data.errors import InputError
 from act_model.safety.limits import Limits
 
 _APPROACH = 0.2  # share of the largest velocity with which a first command is approached
+_LONGEST_BRAKE = 1000  # ticks; nothing that moves takes so many
 
 
 class Intervention(StrEnum):
@@ -145,6 +147,19 @@ class SafetyFilter:
             return self._towards(raw, target, ())
         self.hits[Intervention.POSITION] += beyond
         return self._towards(raw, target, (self._count(Intervention.POSITION),))
+
+    def ahead(self, raw_HA: Sequence[NDArray[np.floating]]) -> list[NDArray[np.float32]]:
+        """What `apply` would give for actions to come, and how it comes to rest after them.
+
+        Nothing is counted, and nothing of it happens.
+        """
+        trial = copy.deepcopy(self)
+        found = [trial.apply(raw_A).action for raw_A in raw_HA]
+        for _ in range(_LONGEST_BRAKE):
+            if trial.at_rest:
+                break
+            found.append(trial.apply(None).action)
+        return [action_A for action_A in found if action_A is not None]
 
     def reset(self) -> None:
         """Forget the last action: a new episode begins. The counts stay."""

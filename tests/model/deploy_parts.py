@@ -104,6 +104,19 @@ class Commands:
         self.told.append("close")
 
 
+class Planned(Commands):
+    """And what it was told ahead: (valid_ns of its first action, period, (H, A))."""
+
+    plans = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ahead: list[tuple[int, int, NDArray[np.float32]]] = []
+
+    def plan(self, path_HA: NDArray[np.float32], valid_ns: int, period_ns: int) -> None:
+        self.ahead.append((valid_ns, period_ns, path_HA.copy()))
+
+
 class Bench:
     """A loop whose every part is in a test's hands."""
 
@@ -114,9 +127,10 @@ class Bench:
         rules: Rules | None = None,
         chunker: Chunker | None = None,
         mode: Mode = Mode.LIVE,
+        sink: Commands | None = None,
     ) -> None:
         self.clock = SimulatedClock()
-        self.feed, self.inference, self.sink = HandFeed(), HandInference(), Commands()
+        self.feed, self.inference, self.sink = HandFeed(), HandInference(), sink or Commands()
         self.operator = Operator()
         rules = rules or Rules()
         self.control_ns = 1e9 / (rules.control_hz or CONTRACT.rate_hz)

@@ -36,6 +36,15 @@ class TestEveryKindSaysWhatWasCommanded:
         assert point.positions.tolist() == VALUES.tolist()
         assert (point.time_from_start.sec, point.time_from_start.nanosec) == (0, 20_000_000)
 
+    def test_a_trajectory_of_all_that_is_planned(self, encoding: Encoding) -> None:
+        encoder = Encoder(CommandKind.TRAJECTORY_CHUNK, JOINTS, encoding)
+        path = np.stack([VALUES, 2 * VALUES])
+        message = decoded(encoder, encoder.along(path, STAMP_NS, 600_000_000), encoding)
+        assert message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == STAMP_NS
+        assert [p.positions.tolist() for p in message.points] == path.tolist()
+        after = [(p.time_from_start.sec, p.time_from_start.nanosec) for p in message.points]
+        assert after == [(0, 600_000_000), (1, 200_000_000)]
+
     def test_a_list_of_numbers(self, encoding: Encoding) -> None:
         encoder = Encoder(CommandKind.MULTI_ARRAY, JOINTS, encoding)
         message = decoded(encoder, encoder(VALUES, STAMP_NS), encoding)
