@@ -1,17 +1,23 @@
 """A robot that does as it is told, for tests: two arms that follow commands, and a base.
 
-Only the standard library: it also runs on the Python of Debian's ROS 1.
+`ros1_follower.py` and `ros2_follower.py` are it on a real ROS. Only the standard library: it also
+runs on the Python of Debian's ROS 1.
 """
 
 from __future__ import annotations
 
 import json
+import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 JOINTS = [f"joint{i}" for i in range(7)]
 ARMS = ("left", "right")
+CAMERAS = ("/camera_f/color/image_raw", "/camera_l/color/image_raw", "/camera_r/color/image_raw")
+HEIGHT, WIDTH = 48, 64
 MAX_SPEED = 3.0  # rad/s of every joint
 
 
@@ -86,3 +92,78 @@ class Follower:
         elif command["do"] == "shift":
             self.shift_ns = int(command["seconds"] * 1e9)
         return {"commands": self.commands, "position": self.position, "base": self.base}
+
+
+class Node(Protocol):
+    """One ROS. Attributes: types: Its Image, JointState, Odometry and Twist, by name."""
+
+    types: dict[str, Any]
+
+    def publisher(self, topic: str, type_: Any, depth: int) -> Any: ...
+
+    def subscribe(self, topic: str, type_: Any, heard: Callable[[Any], None]) -> None: ...
+
+    def stamp(self, message: Any, stamp_ns: int) -> None: ...
+
+
+def serve(node: Node, robot: Follower, name: str, *, tick_s: float) -> None:
+    """Be cobot_magic until standard input is closed; a line there is something it is told."""
+    twist, joint_state = node.types["Twist"], node.types["JointState"]
+    for arm in ARMS:
+        node.subscribe(
+            f"/master/joint_{arm}",
+            joint_state,
+            lambda message, arm=arm: robot.arm(arm, list(message.position)),
+        )
+    node.subscribe("/cmd_vel", twist, lambda m: robot.drive(m.linear.x, m.angular.z))
+    ended = threading.Event()
+    moving = threading.Thread(target=_live, args=(node, robot, ended, tick_s))
+    moving.start()
+    _reply({"node": name})
+    for line in sys.stdin:
+        _reply(robot.told(json.loads(line)))
+    ended.set()
+    moving.join()
+
+
+def _reply(answer: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+def _live(node: Node, robot: Follower, ended: threading.Event, tick_s: float) -> None:
+    def new(type_: str) -> Any:
+        message = node.types[type_]()
+        node.stamp(message, robot.stamp_ns())
+        return message
+
+    joints = {
+        arm: node.publisher(f"/puppet/joint_{arm}", node.types["JointState"], 100) for arm in ARMS
+    }
+    cameras = [node.publisher(topic, node.types["Image"], 10) for topic in CAMERAS]
+    odometry = node.publisher("/odom", node.types["Odometry"], 50)
+    began, tick = time.monotonic(), 0
+    odometry_every, picture_every = round(0.02 / tick_s), round(0.03 / tick_s)
+    while not ended.is_set():
+        tick += 1
+        time.sleep(max(0.0, began + tick * tick_s - time.monotonic()))
+        robot.move(tick_s)
+        if robot.frozen:
+            continue
+        for arm, publisher in joints.items():
+            state = new("JointState")
+            state.name = JOINTS
+            state.position, state.velocity = robot.position[arm], robot.velocity[arm]
+            state.effort = [0.0] * len(JOINTS)
+            publisher.publish(state)
+        if tick % odometry_every == 0:
+            odom = new("Odometry")
+            odom.twist.twist.linear.x, odom.twist.twist.angular.z = robot.base
+            odometry.publish(odom)
+        if tick % picture_every == 0:
+            for publisher in cameras:
+                image = new("Image")
+                image.height, image.width, image.step = HEIGHT, WIDTH, 3 * WIDTH
+                image.encoding = "rgb8"
+                image.data = bytes([tick % 256]) * (HEIGHT * image.step)
+                publisher.publish(image)
