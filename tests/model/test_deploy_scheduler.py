@@ -203,7 +203,7 @@ def test_of_a_hundred_thousand_bad_chunks_and_observations_nothing_reaches_the_s
     rng = np.random.default_rng(0)
     low, high = np.full(A, -0.5, np.float32), np.full(A, 0.5, np.float32)
     limits = Limits.of(low, high, velocity=2.0, acceleration=40.0)
-    commands = fuzzed = episode = refused = not_finite = 0
+    commands = fuzzed = episode = refused = not_finite = misshapen = 0
     seams = ("switch", "crossfade", "align")
     while fuzzed < 100_000:
         bench = Bench(
@@ -251,9 +251,11 @@ def test_of_a_hundred_thousand_bad_chunks_and_observations_nothing_reaches_the_s
                 before = action
             bench.sink.sent.clear()
         not_finite += bench.safety.counts[Intervention.NOT_FINITE.value]
+        misshapen += bench.safety.counts[Intervention.SHAPE.value]
     assert commands > 10_000
     assert refused >= 1
-    assert not_finite > 1000
+    assert not_finite > 500
+    assert misshapen > 1000
 
 
 @pytest.mark.parametrize("jump_s", [10, -10])
