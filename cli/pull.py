@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from act_data.errors import InputError
+
 from . import console, travelled
 from .options import DryRun, Json
 
@@ -28,19 +30,31 @@ def pull(
     episodes: Annotated[
         str | None, typer.Option(help="Only these: numbers, 0-9, uids, by comma [all].")
     ] = None,
+    rebase: Annotated[
+        bool, typer.Option("--rebase", help="Put one's own new versions on top of the remote's.")
+    ] = False,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Bring one version of a dataset here, or bring the one that is here up to it.
 
-    With --cameras or --episodes a part of it, which is a dataset of its own. Run it again after an
-    interruption.
+    With --rebase that also goes when both sides have new versions: what yours did is done again on
+    top of theirs. With --cameras or --episodes a part of it, which is a dataset of its own. Run it
+    again after an interruption.
 
     Example: act-data pull s3://team/datasets/ds --cameras cam_high
     """
     with console.errors():
         from act_data.remotes import pull as run
+        from act_data.remotes import rebase as on_top
 
+        if rebase:
+            if cameras is not None or episodes is not None:
+                raise InputError("a part has no versions to rebase", hint="Leave --rebase out.")
+            with console.progress("pull", of_bytes=True) as advance:
+                report = on_top(address, out, dry_run=dry_run, progress=advance)
+            _print(report, json)
+            return
         with console.progress("pull", of_bytes=True) as advance:
             report = run(
                 address,
@@ -88,6 +102,11 @@ def _print(report: PullReport, json: bool) -> None:
     )
     if not report.dry_run and not report.name:
         console.warn("not registered: the registry knows other content under its identity")
+    for step in report.rebased:
+        became = "was done there, too" if step.after is None else f"is version {step.after}"
+        console.say(f"your version {step.before} {became}: {step.message!r}")
+    for note in report.notes:
+        console.warn(note)
     console.out.print(Text(report.path), soft_wrap=True)
     travelled.say_tags(report)
     travelled.exit_with_loss(report)

@@ -42,7 +42,7 @@ LAYERS = [  # top first; a file may import from lower rows only, or from its own
     {"act_data.sources", "act_data.robot", "act_data.decode", "act_data.sync",
      "act_data.episodes", "act_data.store", "act_data.stats"},
     {"act_data.interfaces", "act_data.where"},
-    {"act_data.facts"},
+    {"act_data.facts", "act_data.spans"},
     {"act_data.records"},
     {"act_data.types"},
     {"act_data.errors"},

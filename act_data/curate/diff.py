@@ -28,6 +28,7 @@ from act_data.records import (
     VersionRecord,
 )
 from act_data.registry import Registry
+from act_data.spans import SAME_PART, shared, span_of
 from act_data.store import Url
 from act_data.store.differences import differences
 from act_data.store.files import real_root
@@ -120,9 +121,7 @@ class _Known:
     def span(self) -> tuple[int, int]:
         if self.record is None:
             return (0, 0)
-        info = self.record.info
-        part = info.source if info.segment is None else info.segment
-        return (part.start_ns, part.end_ns)
+        return span_of(self.record.info)
 
     @property
     def name(self) -> EpisodeName:
@@ -185,19 +184,10 @@ def _reingested(removed: list[_Known], added: list[_Known]) -> Iterator[tuple[_K
             waiting.setdefault(known.record.info.source.sha256, []).append(known)
     for old in removed:
         same = [] if old.record is None else waiting.get(old.record.info.source.sha256, [])
-        best = max(same, key=lambda new: _shared(old.span, new.span), default=None)
-        if best is not None and _shared(old.span, best.span) > 0.5:
+        best = max(same, key=lambda new: shared(old.span, new.span), default=None)
+        if best is not None and shared(old.span, best.span) > SAME_PART:
             same.remove(best)
             yield old, best
-
-
-def _shared(one: tuple[int, int], two: tuple[int, int]) -> float:
-    """The part of the shorter span that lies in the other one."""
-    shorter = min(one[1] - one[0], two[1] - two[0])
-    common = min(one[1], two[1]) - max(one[0], two[0])
-    if shorter <= 0:  # no times are known, or one step: the same recording is all there is
-        return float(common >= 0)
-    return common / shorter
 
 
 def _changes(old: _Known, new: _Known) -> Iterator[str]:

@@ -27,7 +27,7 @@ from act_data.registry.records import (
     TagMove,
 )
 from act_data.registry.references import Resolved
-from act_data.registry.rows import by_name, compare, dataset_of, register, versions_of
+from act_data.registry.rows import by_name, by_uid, compare, dataset_of, register, versions_of
 from act_data.registry.tables import checkpoint, dataset
 from act_data.store import location, open_dataset
 
@@ -205,6 +205,19 @@ class Registry:
             row = references.registered(db, target)
             for name, log in logs.items():
                 tags.take_log(db, row, name, log)
+
+    def renumber(self, reader: DatasetReader, numbers: Mapping[int, int]) -> str:
+        """Read the dataset of `reader` anew, whose versions got other numbers. Gives its name.
+
+        Args:
+            numbers: New number by old; tags and their logs go with them.
+        """
+        with transaction(self.place, write=True) as db:
+            row = by_uid(db, reader.uid)
+            db.execute(sa.delete(dataset).where(dataset.c.uid == reader.uid))
+            name = register(db, reader, None if row is None else row["name"])
+            tags.renumber(db, references.named(db, name), numbers)
+            return name
 
     def rebuild(self, paths: Sequence[Path]) -> list[str]:
         """Read everything again from the stores, and trust what lies there now.

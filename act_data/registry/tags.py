@@ -6,7 +6,7 @@ import getpass
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -74,6 +74,18 @@ def take_log(db: sa.Connection, dataset: Row, name: str, log: Sequence[TagMove])
         db.execute(sa.insert(alias).values(**key, n=number, content_hash=content))
     moves = [key | move.model_dump(exclude={"tag"}) for move in log]
     db.execute(sa.insert(alias_log), moves)
+
+
+def renumber(db: sa.Connection, dataset: Row, numbers: Mapping[int, int]) -> None:
+    """Write in all logs of a dataset the new number of a version for its old one."""
+    logs: dict[str, list[TagMove]] = {}
+    for move in tags_of(db, dataset).log[::-1]:
+        old = {"before": move.before, "after": move.after}
+        new = {k: None if n is None else numbers.get(n, n) for k, n in old.items()}
+        logs.setdefault(move.tag, []).append(move.model_copy(update=new))
+    for name, log in logs.items():
+        if any(m.before in numbers.values() or m.after in numbers.values() for m in log):
+            take_log(db, dataset, name, log)
 
 
 def tags_of(db: sa.Connection, dataset: Row) -> DatasetTags:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from act_data.remotes.pull import clone, pull
 from act_data.remotes.push import push
+from act_data.remotes.rebase import rebase
 from act_data.remotes.records import PullReport, PushReport
 
-__all__ = ["PullReport", "PushReport", "clone", "pull", "push"]
+__all__ = ["PullReport", "PushReport", "clone", "pull", "push", "rebase"]

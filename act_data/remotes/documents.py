@@ -148,6 +148,17 @@ def tags_of(remote: Remote, name: str) -> list[str]:
     return sorted(tag for tag in found if NAME.fullmatch(tag) and is_portable(tag))
 
 
+def first_other(
+    mine: Callable[[int], VersionRecord], theirs: Mapping[int, VersionRecord], until: int
+) -> int | None:
+    """The first of the versions 1 to `until` that two histories do not share; None when they do."""
+    for number in range(1, until + 1):
+        one, two = mine(number), theirs[number]
+        if (one.content_hash, one.episodes) != (two.content_hash, two.episodes):
+            return number
+    return None
+
+
 # --- versions ---------------------------------------------------------------------------------
 
 

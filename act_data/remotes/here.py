@@ -8,7 +8,7 @@ from pathlib import Path
 
 from act_data.errors import ConflictError
 from act_data.records import EpisodeEntry, EpisodeRecord, VersionRecord
-from act_data.remotes.documents import RemoteVersion
+from act_data.remotes.documents import RemoteVersion, first_other
 from act_data.store import layout
 from act_data.store.files import OpenFile
 from act_data.store.zarr_records import (
@@ -72,27 +72,48 @@ class Here:
             )
         if theirs is None or not self.newest:
             return
-        number = min(self.newest, theirs.reference.version)
-        here, there = self.version(number), theirs.versions[number]
-        if here.content_hash != there.content_hash:
+        until = min(self.newest, theirs.reference.version)
+        number = first_other(self.version, theirs.versions, until)
+        if number is not None:
+            here, there = self.version(number), theirs.versions[number]
             raise ConflictError(
                 f"{self._root!r} has a version {number} of its own (content "
                 f"{here.content_hash[:12]}, the remote's {there.content_hash[:12]})",
-                hint="Pull the remote's to another place with --out, ingest your recordings into "
-                "that, and push it.",
+                hint="Put yours on top of it: the same command with --rebase, and --dry-run to see "
+                "what that does.",
             )
 
-    def has(self, entry: EpisodeEntry) -> bool:
-        """Whether the episode is here with all its files."""
-        if not Path(self._root, layout.episode_key(entry.uid)).exists():
-            return False
-        record = read_episode(self._root, entry.uid, self.record.shard_frames)
-        if (record.start, record.length, record.hash) != (entry.start, entry.length, entry.hash):
+    def common(self, theirs: RemoteVersion) -> int:
+        """The newest version that this history has in common with that of `theirs`.
+
+        Raises:
+            ConflictError: There is none.
+        """
+        until = min(self.newest, theirs.reference.version)
+        other = first_other(self.version, theirs.versions, until)
+        if other == 1:
             raise ConflictError(
-                f"{self._root!r} has another episode {entry.uid!r}, not in any version that the "
-                "remote has",
+                f"{self._root!r} has no version in common with the remote's",
                 hint="Pull to another place with --out.",
             )
+        return until if other is None else other - 1
+
+    def uids(self) -> list[str]:
+        """Its finished episodes, in versions or not."""
+        return episode_uids(self._root)
+
+    def episode(self, uid: str) -> EpisodeRecord:
+        """The record of one of them."""
+        return read_episode(self._root, uid, self.record.shard_frames)
+
+    def lies(self, entry: EpisodeEntry) -> bool:
+        """Whether the episode is here with all its files, at the place that `entry` says."""
+        if not Path(self._root, layout.episode_key(entry.uid)).exists():
+            return False
+        return _same_place(self.episode(entry.uid), entry) and self.has(entry)
+
+    def files_are_here(self, record: EpisodeRecord) -> bool:
+        """Whether every file of an episode is here, with its size."""
         try:
             return all(
                 OpenFile(self._root, key).size == digest.bytes
@@ -100,6 +121,19 @@ class Here:
             )
         except FileNotFoundError:
             return False
+
+    def has(self, entry: EpisodeEntry) -> bool:
+        """Whether the episode is here with all its files."""
+        if not Path(self._root, layout.episode_key(entry.uid)).exists():
+            return False
+        record = self.episode(entry.uid)
+        if not _same_place(record, entry):
+            raise ConflictError(
+                f"{self._root!r} has another episode {entry.uid!r}, not in any version that the "
+                "remote has",
+                hint="Pull to another place with --out.",
+            )
+        return self.files_are_here(record)
 
     def refuse_overlap(self, arriving: Iterable[EpisodeRecord]) -> None:
         """See that no episode that was finished here lies where one that arrives must lie."""
@@ -116,3 +150,7 @@ class Here:
                         f"no version: it lies where {record.uid!r} of the remote must lie",
                         hint="Pull to another place with --out.",
                     )
+
+
+def _same_place(record: EpisodeRecord, entry: EpisodeEntry) -> bool:
+    return (record.start, record.length, record.hash) == (entry.start, entry.length, entry.hash)

@@ -76,7 +76,7 @@ def pull(
         StoreError: What the remote holds is damaged or forged; nothing was changed here.
     """
     asked = Address.parse(address)
-    with _Pull(asked, out, dry_run=dry_run) as job:
+    with Pull(asked, out, dry_run=dry_run) as job:
         version = job.version(asked_reference(job.remote, asked))
         selection = selected(version, cameras, episodes)
         return job.bring([version], selection, progress, workers)
@@ -92,34 +92,40 @@ def clone(
 ) -> PullReport:
     """Bring a dataset here with every version that the remote holds. As `pull` otherwise."""
     asked = Address.parse(address)
-    with _Pull(asked, out, dry_run=dry_run) as job:
+    with Pull(asked, out, dry_run=dry_run) as job:
         version = job.version(asked_reference(job.remote, asked))
         older = [n for n in range(1, version.reference.version) if f"v{n}" in job.tags]
         versions = [v for n in older if (v := job.older(version, n))] + [version]
         return job.bring(versions, selected(version, None, None), progress, workers)
 
 
-class _Pull:
-    """One pull into one place, under the lock of its writer."""
+class Pull:
+    """One pull into one place, under the lock of its writer. A context manager.
+
+    Attributes:
+        staging: Where what arrives is gathered; None in a dry run.
+        tags: Versions and tags that the remote has.
+    """
 
     def __init__(self, asked: Address, out: Path | None, *, dry_run: bool) -> None:
         self.remote = open_remote(asked.remote)
         self._asked = asked
         self._dry_run = dry_run
-        self._target = _target(out or Path(f"{asked.name}.zarr"))
+        self.target = _target(out or Path(f"{asked.name}.zarr"))
         asked_reference(self.remote, asked)  # before anything is made here
         self.tags = tags_of(self.remote, asked.name)
         self._lock: WriterLock | None = None
-        self._staging: Staging | None = None
+        self.staging: Staging | None = None
         if not dry_run:
-            with writing(self._target.parent, 0):
-                self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = WriterLock(self._target)
+            with writing(self.target.parent, 0):
+                self.target.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = WriterLock(self.target)
+            _put_back(self.target)
 
-    def __enter__(self) -> _Pull:
+    def __enter__(self) -> Pull:
         try:
             if not self._dry_run:
-                self._staging = Staging(self._target)
+                self.staging = Staging(self.target)
         except BaseException:
             self.release()
             raise
@@ -135,10 +141,10 @@ class _Pull:
 
     def release(self, error: BaseException | None = None) -> None:
         """Let others write. What arrived waits for the next call, unless this one was a mistake."""
-        if self._staging is not None:
+        if self.staging is not None:
             if isinstance(error, ConflictError | InputError | NotFoundError):
-                self._staging.remove()
-            self._staging.leave()
+                self.staging.remove()
+            self.staging.leave()
         if self._lock is not None:
             self._lock.release()
 
@@ -147,9 +153,9 @@ class _Pull:
     def fetch(self, key: str, digest: str, size: int) -> bytes:
         """A document of the remote; what arrived before does not travel again."""
         where = f"'{self.remote.name}/{key}'"
-        if self._staging is None:
+        if self.staging is None:
             return checked(self.remote.read(key, size), digest, size, where)
-        return self._staging.document(where, digest, size, lambda: self.remote.read(key, size))
+        return self.staging.document(where, digest, size, lambda: self.remote.read(key, size))
 
     def version(self, reference: Reference) -> RemoteVersion:
         """The version that `reference` stands for, checked."""
@@ -182,8 +188,8 @@ class _Pull:
     ) -> PullReport:
         """Fetch what is not here, and make the last of `versions` the newest one here."""
         newest = versions[-1]
-        root = newest.root if selection.whole else part_root(newest, selection, self._target.stem)
-        here = Here.at(self._target)
+        root = newest.root if selection.whole else part_root(newest, selection, self.target.stem)
+        here = Here.at(self.target)
         if here is not None:
             here.refuse_other(root.dataset_uid, newest if selection.whole else None)
         entries = _entries(versions) if selection.whole else selection.entries
@@ -191,29 +197,29 @@ class _Pull:
             missing = list(entries)
         else:
             missing = [e for e in entries if selection.whole and not here.has(e)]
-        wanted = self._wanted(versions, missing, selection, workers)
+        wanted = self.wanted(versions, missing, selection, workers)
         there = read_tags(self.remote, self._asked.name, newest.versions) if selection.whole else {}
         unique = {file.digest.sha256: file for file in wanted.files}
         size = sum(file.digest.bytes for file in unique.values())
-        if self._staging is not None:
-            _refuse_no_room(self._target, size)
+        if self.staging is not None:
             if here is not None and missing:
                 here.refuse_overlap(wanted.records.values())
-            self._gather(list(unique.values()), wanted.files, Advance(size, progress), workers)
+            self.gather(wanted, size, progress, workers)
             if here is None:
                 self._arrive(versions, selection, root, wanted)
             elif selection.whole:
                 self._add(here, versions, wanted)
         return self._report(versions, selection, root.dataset_uid, entries, size, there)
 
-    def _wanted(
+    def wanted(
         self,
         versions: Sequence[RemoteVersion],
         entries: Sequence[EpisodeEntry],
         selection: Selection,
         workers: int,
-    ) -> _Wanted:
-        wanted = _Wanted()
+    ) -> Wanted:
+        """What is known of `entries` of `versions`, and the files of them that are selected."""
+        wanted = Wanted()
         of = {e.uid: v for v in versions for e in v.record.episodes}
         found: dict[str, tuple[EpisodeRecord, bytes, list[RemoteFile]]] = {}
 
@@ -238,16 +244,13 @@ class _Pull:
             wanted.files += [file for file in files if file.key in kept]
         return wanted
 
-    def _gather(
-        self,
-        unique: Sequence[RemoteFile],
-        files: Sequence[RemoteFile],
-        advance: Advance,
-        workers: int,
-    ) -> None:
-        """Make every file lie in the staging folder."""
-        staging = self._staging
+    def gather(self, wanted: Wanted, size: int, progress: Progress | None, workers: int) -> None:
+        """Make every file lie in the staging folder; `size` bytes in all."""
+        staging, files = self.staging, wanted.files
         assert staging is not None
+        _refuse_no_room(self.target, size)
+        unique = {file.digest.sha256: file for file in files}
+        advance = Advance(size, progress)
         staging.reclaim(staging.folder / _NEW, files)
 
         def read(digest: str, size: int) -> bytes:
@@ -258,24 +261,24 @@ class _Pull:
         def fetch(file: RemoteFile, stopped: Stopped) -> None:
             staging.file(file, read, advance, stopped)
 
-        each(fetch, unique, workers=workers)
+        each(fetch, list(unique.values()), workers=workers)
 
     def _arrive(
         self,
         versions: Sequence[RemoteVersion],
         selection: Selection,
         root: RootRecord,
-        wanted: _Wanted,
+        wanted: Wanted,
     ) -> None:
         """Build the dataset aside, prove it, and rename it into place."""
-        assert self._staging is not None
+        assert self.staging is not None
         newest = versions[-1]
-        tree = self._staging.folder / _NEW
+        tree = self.staging.folder / _NEW
         folder = ZarrFolder(
             tree, root.model_copy(update={"head": Head(version=0), "next_shard": 0})
         )
         folder.create()
-        self._staging.move(wanted.files, tree)
+        self.staging.move(wanted.files, tree)
         if selection.whole:
             documents, record = wanted.documents | _documents(versions), newest.record
         else:
@@ -287,23 +290,23 @@ class _Pull:
         found = problems(str(tree), record, "quick")
         if found:
             raise StoreError(f"what {self.remote.name!r} holds is no dataset: {found[0]}")
-        with writing(self._target, 0):
-            tree.replace(self._target)
-            sync_folder(self._target.parent)
-        self._staging.remove()
+        with writing(self.target, 0):
+            tree.replace(self.target)
+            sync_folder(self.target.parent)
+        self.staging.remove()
 
-    def _add(self, here: Here, versions: Sequence[RemoteVersion], wanted: _Wanted) -> None:
+    def _add(self, here: Here, versions: Sequence[RemoteVersion], wanted: Wanted) -> None:
         """Add what is new to the dataset that is here; visible when its root is replaced."""
-        assert self._staging is not None
+        assert self.staging is not None
         newest = versions[-1]
         documents = {
             key: data
             for key, data in {**wanted.documents, **_documents(versions)}.items()
-            if not (self._target / key).exists()
+            if not (self.target / key).exists()
         }
         if documents or here.newest < newest.reference.version:
-            folder = ZarrFolder(self._target, here.record)
-            self._staging.move(wanted.files, self._target)
+            folder = ZarrFolder(self.target, here.record)
+            self.staging.move(wanted.files, self.target)
             record, update = newest.record, {"head": Head(version=newest.reference.version)}
             if here.newest >= newest.reference.version:
                 record, update = here.version(here.newest), {"head": here.record.head}
@@ -312,7 +315,7 @@ class _Pull:
                 documents, record, here.record.model_copy(update={**update, "next_shard": end})
             )
             folder.clear_scratch()
-        self._staging.remove()
+        self.staging.remove()
 
     def _report(
         self,
@@ -324,17 +327,17 @@ class _Pull:
         there: Mapping[str, Log],
     ) -> PullReport:
         newest = versions[-1].reference
-        staging, name, record = self._staging, "", None
+        staging, name, record = self.staging, "", None
         if staging is not None:
             self.release()
             record, name = self._registered(not selection.whole)
-        agreed = arriving(logs_here(self._target), there)
+        agreed = arriving(logs_here(self.target), there)
         if name:
-            take(self._target, agreed.logs)
+            take(self.target, agreed.logs)
         return PullReport(
             remote=self.remote.name,
             dataset=newest.dataset,
-            path=str(self._target),
+            path=str(self.target),
             name=name,
             uid=uid,
             version=newest.version,
@@ -352,7 +355,7 @@ class _Pull:
 
     def _registered(self, part: bool) -> tuple[VersionRecord, str]:
         """Register it, a whole one under its name on the remote if that is free here."""
-        reader, registry = open_dataset(self._target), Registry()
+        reader, registry = open_dataset(self.target), Registry()
         wanted = None
         if not part and all(reader.uid != known.uid for known in registry.datasets()):
             wanted = self._asked.name
@@ -366,7 +369,7 @@ class _Pull:
 
 
 @dataclass(kw_only=True)
-class _Wanted:
+class Wanted:
     """Episodes that are not here, by uid, their documents by key, and their files."""
 
     records: dict[str, EpisodeRecord] = field(default_factory=dict)
@@ -398,6 +401,14 @@ def _target(out: Path) -> Path:
         raise ConflictError(f"{str(out)!r} is a symbolic link", hint="Name another place.")
     Here.at(target)
     return target
+
+
+def _put_back(target: Path) -> None:
+    """Give the dataset its name again that a rebase was taking away when it was killed."""
+    before = target.with_name(f".{target.name}.pull") / f"{_NEW}.before"
+    if before.is_dir() and not os.path.lexists(target):
+        with writing(target, 0):
+            before.replace(target)
 
 
 def _refuse_no_room(target: Path, size: int) -> None:

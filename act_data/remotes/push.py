@@ -18,6 +18,7 @@ from act_data.remotes.blobs import Blobs
 from act_data.remotes.documents import (
     RemoteVersion,
     checked,
+    first_other,
     parse,
     read_reference,
     read_version,
@@ -227,17 +228,16 @@ class _Push:
                 hint="Push under another name: --name NAME.",
             )
         theirs = read_version(self._remote, reference, self._fetch)
-        number = min(reference.version, self._numbers[-1])
-        there, here = theirs.versions[number], self._versions[number]
-        if there.content_hash != here.content_hash:
+        until = min(reference.version, self._numbers[-1])
+        number = first_other(self._versions.__getitem__, theirs.versions, until)
+        if number is not None:
+            there, here = theirs.versions[number], self._versions[number]
             raise ConflictError(
                 f"{where} has a version {number} that is not yours (content "
                 f"{there.content_hash[:12]}, yours {here.content_hash[:12]}): somebody else pushed "
                 "first",
-                hint=f"Take theirs, then push: `act-data pull {self._remote.name}/{self._name} "
-                f"--out {self._name}-theirs.zarr`, `act-data rebuild {self._name}-theirs.zarr`, "
-                "ingest your recordings into it (what it has is kept), and push that one with "
-                f"--name {self._name}.",
+                hint="Put yours on top of it, then push again: act-data pull "
+                f"{self._remote.name}/{self._name} --out {self._local.reader.path} --rebase",
             )
         return theirs, data
 

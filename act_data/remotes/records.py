@@ -187,6 +187,20 @@ class PushReport(Record):
     dry_run: bool = False
 
 
+class Replayed(Record):
+    """One version of one's own, done again on top of the remote's newest one.
+
+    Attributes:
+        before: The number that it had.
+        after: The number that it has now; None where nothing of it was left to do.
+    """
+
+    before: int
+    after: int | None
+    message: str
+    episodes: int
+
+
 class PullReport(Record):
     """What `act-data pull` or `clone` did, or would do.
 
@@ -197,6 +211,8 @@ class PullReport(Record):
         version: Of the dataset on the remote.
         content_hash: Of the dataset here.
         tags: That were moved here, as they had been on the remote.
+        rebased: What was put on top of the remote's version with `--rebase`.
+        notes: What else a rebase has to say.
         part: Whether some episodes or cameras were left behind.
         bytes: Of all files that were asked for.
         fetched_bytes: Of those that had to travel.
@@ -212,6 +228,8 @@ class PullReport(Record):
     versions: tuple[int, ...]
     tags: tuple[str, ...] = ()
     tag_conflicts: tuple[TagConflict, ...] = ()
+    rebased: tuple[Replayed, ...] = ()
+    notes: tuple[str, ...] = ()
     part: bool = False
     episodes: int
     bytes: int

@@ -6,6 +6,7 @@ read back is opened here, so that a link cannot lead a reader out of the dataset
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import stat
@@ -221,3 +222,31 @@ def names_in(root: str, folder: str) -> list[str]:
         return remote_files(root).names(folder)
     place = Path(root, folder)
     return sorted(entry.name for entry in os.scandir(place)) if place.is_dir() else []
+
+
+_EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
+_HERE = -100  # AT_FDCWD
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let two folders of one file system swap their names: nobody ever finds either missing.
+
+    Where the system cannot do that in one step, `other` is away for a moment; a crash then leaves
+    it as "<one>.before".
+
+    Raises:
+        StoreError: The disk is full or failing; both are where they were.
+    """
+    with writing(other, 0):
+        swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+        names = (os.fsencode(one), os.fsencode(other))
+        if swap is None or swap(_HERE, names[0], _HERE, names[1], _EXCHANGE) != 0:
+            before = one.with_name(f"{one.name}.before")
+            other.replace(before)
+            try:
+                one.replace(other)
+            except OSError:
+                before.replace(other)
+                raise
+            before.replace(one)
+        sync_folder(other.parent)

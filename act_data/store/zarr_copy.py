@@ -68,7 +68,7 @@ def copied(
                     key = layout.chunk_key(feature, shard)
                     target = scratch / f"{number:03d}.{n}"
                     done.append((target, record.files[key]))
-                    _take(root, key, record.files[key], target)
+                    take(root, key, record.files[key], target)
         else:
             arrays += _sharded_anew(root, source, record, frames_there, shard_frames, scratch)
         yield record, arrays
@@ -78,8 +78,12 @@ def copied(
                 remove_scratch(path)
 
 
-def _take(root: str, key: str, wanted: FileDigest, target: Path) -> None:
-    """Make `target` the file `key` of `root`."""
+def take(root: str, key: str, wanted: FileDigest, target: Path) -> None:
+    """Make `target` the file `key` of `root`: linked where that is possible, else copied.
+
+    Raises:
+        StoreError: It is damaged or missing there, or the disk is full or failing.
+    """
     where = f"{root}/{key}"
     try:
         size = OpenFile(root, key).size

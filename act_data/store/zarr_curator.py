@@ -14,6 +14,7 @@ from act_data.records import (
     DatasetSchema,
     EpisodeEntry,
     SplitRule,
+    VersionOrigin,
     VersionRecord,
 )
 from act_data.store import layout
@@ -64,6 +65,7 @@ class Curator:
         message: str,
         annotations: Mapping[str, Annotation],
         split_rule: SplitRule | None,
+        made_from: Sequence[VersionOrigin] = (),
     ) -> VersionRecord:
         """Make the version of these episodes the newest one.
 
@@ -87,6 +89,7 @@ class Curator:
             message=message,
             annotations=annotations,
             split_rule=split_rule,
+            made_from=made_from,
         )
         update = {"head": Head(version=number)}
         self._folder.publish(version, record.model_copy(update=update))

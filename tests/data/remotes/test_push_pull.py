@@ -206,7 +206,7 @@ def test_of_two_who_push_at_once_one_is_told_how_to_go_on(remote: str, tmp_path:
     with pytest.raises(ConflictError, match="version 2 of its own"):
         pull(f"{remote}/ds", other)
 
-    # As the hint says: theirs, with my episode added to it, is a version that both can have.
+    # Theirs, with my episode added to it, is a version that both can have.
     pull(f"{remote}/ds", tmp_path / "theirs.zarr")
     with open_writer(tmp_path / "theirs.zarr", make_schema("jpeg")) as writer:
         record(writer, "e2", make_steps(6, seed=2), seed=2)
