@@ -2,7 +2,8 @@
 
 blobs/sha256/ab/<hex>       shards and records, in parts of at most 8 MiB, by content
 manifests/<sha256>.json     one per episode, and one per version that names those
-refs/<dataset>/v3.json      what a version, "latest" or a tag stands for: the only thing that moves
+refs/<dataset>/v3.json      what a version, "latest" or a tag stands for (a tag's with its log): the
+                            only thing that moves
 """
 
 from __future__ import annotations

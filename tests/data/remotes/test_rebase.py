@@ -1,4 +1,4 @@
-"""Two people edit one dataset; who comes second puts theirs on top in one step, or is told why not."""
+"""Two people edit one dataset; who is second puts theirs on top in one step, or is told why not."""
 
 from __future__ import annotations
 
