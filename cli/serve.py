@@ -14,7 +14,7 @@ from .options import Checkpoint, Json, Runtime
 
 def serve(
     checkpoint: Checkpoint = None,
-    bind: Annotated[str, typer.Option(help="ADDRESS:PORT.")] = "127.0.0.1:8765",
+    bind: Annotated[str, typer.Option(help="ADDRESS:PORT, or unix:FILE.")] = "127.0.0.1:8765",
     token_file: Annotated[
         Path | None, typer.Option(help="Clients must send the token in it.")
     ] = None,

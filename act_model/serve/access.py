@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
+import socket
 import ssl
 import stat
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from act_data.errors import InputError, NotFoundError
 
 MIN_TOKEN = 16
 _MAX_TOKEN_FILE = 4096
+_UNIX = "unix:"
+_MAX_SOCKET_PATH = 107  # bytes that the kernel has for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +24,9 @@ class Access:
     """Where a server listens, and to whom.
 
     Attributes:
-        host: An address, not a name.
+        host: An address, not a name; "" with `path`.
         port: 0 for any that is free.
+        path: Of a socket file instead, for this user on this machine.
         token: None: nobody is asked.
         tls: None: the connection is plain.
     """
@@ -31,9 +35,12 @@ class Access:
     port: int
     token: str | None
     tls: ssl.SSLContext | None
+    path: Path | None = None
 
     def url(self, port: int) -> str:
         """Address for clients; `port` is the one that was taken."""
+        if self.path is not None:
+            return f"{_UNIX}{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'ws' if self.tls is None else 'wss'}://{host}:{port}"
 
@@ -55,13 +62,23 @@ def access_of(
     """What the options say, checked.
 
     Args:
-        bind: "ADDRESS:PORT" or "[ADDRESS]:PORT"; "localhost" is 127.0.0.1.
+        bind: "ADDRESS:PORT" or "[ADDRESS]:PORT"; "localhost" is 127.0.0.1. Or "unix:FILE".
 
     Raises:
         InputError: It is no address, or one that others reach without token and TLS; a token is
             too short, or others on this machine can read it.
         NotFoundError: A file is not there.
     """
+    if bind.startswith(_UNIX):
+        if tls_cert is not None or tls_key is not None:
+            raise InputError("a socket file has no TLS", hint="Leave --tls-cert and --tls-key out.")
+        return Access(
+            host="",
+            port=0,
+            token=None if token_file is None else _token(token_file),
+            tls=None,
+            path=_socket_file(Path(bind.removeprefix(_UNIX)).absolute()),
+        )
     host, port = _address(bind)
     if (tls_cert is None) != (tls_key is None):
         raise InputError("TLS needs both files", hint="Give --tls-cert and --tls-key.")
@@ -77,6 +94,23 @@ def access_of(
         token=None if token_file is None else _token(token_file),
         tls=None if tls_cert is None or tls_key is None else _tls(tls_cert, tls_key),
     )
+
+
+def _socket_file(path: Path) -> Path:
+    if len(str(path).encode()) > _MAX_SOCKET_PATH:
+        raise InputError(
+            f"{str(path)!r} is longer than the {_MAX_SOCKET_PATH} bytes of a socket's name",
+            hint="Name a file nearer to the root, e.g. below /run/user.",
+        )
+    if not path.parent.is_dir():
+        raise NotFoundError(f"there is no folder {path.parent}", hint="Check the spelling.")
+    if path.is_socket():  # left by a server that was killed, or in use
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) == 0:
+                raise InputError(f"another server is at {path}", hint="Stop it, or name another.")
+    elif path.exists():
+        raise InputError(f"{path} exists, and is no socket", hint="Name another file.")
+    return path
 
 
 def _address(bind: str) -> tuple[str, int]:

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import msgpack
 import numpy as np
 from websockets.exceptions import InvalidStatus, WebSocketException
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection, connect, unix_connect
 from websockets.typing import Subprotocol
 
 PROTOCOL = 1
@@ -76,6 +76,7 @@ class PolicyClient:
         """Nothing is contacted yet.
 
         Args:
+            url: "ws://HOST:PORT", "wss://HOST:PORT", or "unix:FILE" on the server's machine.
             token: That of the server.
             ca_file: Certificate that the server's is signed by; None: what the system trusts.
             contract_digest: Refuse a server whose policy has another contract.
@@ -172,6 +173,10 @@ class PolicyClient:
         options: dict[str, Any] = {}
         if "proxy" in inspect.signature(connect).parameters:  # websockets 15: never through one
             options["proxy"] = None
+        connecting: Any = connect
+        place = self._url
+        if self._url.startswith("unix:"):
+            connecting, place = unix_connect, self._url[len("unix:") :]
         if self._url.startswith("wss:"):
             options["ssl"] = ssl.create_default_context(cafile=self._ca_file)
         if self._token is not None:
@@ -179,8 +184,8 @@ class PolicyClient:
         stack = contextlib.ExitStack()
         try:
             connection = stack.enter_context(
-                connect(
-                    self._url,
+                connecting(
+                    place,
                     subprotocols=[SUBPROTOCOL],
                     compression=None,
                     max_size=_MAX_ANSWER,

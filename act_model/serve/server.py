@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
@@ -98,17 +100,19 @@ async def _run(
     began = monotonic()
     try:
         async with server.listening() as listening:
-            port = next(iter(listening.sockets)).getsockname()[1]
-            url = access.url(port)
+            taken = next(iter(listening.sockets)).getsockname()
+            url = access.url(0 if access.path is not None else taken[1])
             ready(url)
             await stop.wait()
     except OSError as e:
         raise InputError(
-            f"cannot listen at {access.host}:{access.port}: {e.strerror or e}",
+            f"cannot listen at {access.path or f'{access.host}:{access.port}'}: {e.strerror or e}",
             hint="Another server may be there: stop it, or --bind another port.",
         ) from e
     finally:
         worker.close()
+        if access.path is not None:
+            access.path.unlink(missing_ok=True)
     metrics = server.metrics
     return ServeReport(
         checkpoint=str(folder),
@@ -148,7 +152,7 @@ class PolicyServer:
         Raises:
             OSError: When it is entered: the port is taken, or the address is not this machine's.
         """
-        server = self
+        server, access = self, self._access
 
         class Bounded(ServerConnection):
             """A connection that is cut when there are too many, or when its peer never reads."""
@@ -171,9 +175,9 @@ class PolicyServer:
 
         return serve(
             self._connected,
-            self._access.host,
-            self._access.port,
-            ssl=self._access.tls,
+            *(() if access.path is not None else (access.host, access.port)),
+            sock=None if access.path is None else _socket_at(access.path),
+            ssl=access.tls,
             create_connection=Bounded,
             origins=[None],  # a page in a browser on this machine is no robot
             compression=None,
@@ -258,6 +262,18 @@ class _Socket:
 
     async def close(self, why: str) -> None:
         await self._connection.close(CloseCode.POLICY_VIOLATION, why)
+
+
+def _socket_at(path: Path) -> socket.socket:
+    """A socket that only this user may connect to; a file that nobody listens at is replaced."""
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        listening.bind(str(path))
+    finally:
+        os.umask(before)
+    return listening
 
 
 def _subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:

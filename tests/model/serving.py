@@ -28,10 +28,7 @@ LOCAL = access_of("127.0.0.1:0", token_file=None, tls_cert=None, tls_key=None)
 class Running:
     port: int
     metrics: Metrics
-
-    @property
-    def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+    url: str
 
 
 @contextmanager
@@ -45,7 +42,8 @@ def serving(policy: Runtime, access: Access = LOCAL) -> Iterator[Running]:
         worker = Worker(policy)
         server = PolicyServer(policy, access, worker)
         async with server.listening() as listening:
-            ports.append(next(iter(listening.sockets)).getsockname()[1])
+            name = next(iter(listening.sockets)).getsockname()
+            ports.append(0 if access.path is not None else name[1])
             servers.append(server)
             ready.set()
             await stop.wait()
@@ -55,7 +53,8 @@ def serving(policy: Runtime, access: Access = LOCAL) -> Iterator[Running]:
     thread.start()
     try:
         assert ready.wait(10)
-        yield Running(ports[0], servers[0].metrics)
+        here = f"ws://127.0.0.1:{ports[0]}" if access.path is None else access.url(0)
+        yield Running(ports[0], servers[0].metrics, here)
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from act_model.robot_io import DatasetRobot
 from act_model.serve import client as client_module
 from act_model.serve import server as server_module
 from act_model.serve import wire
-from act_model.serve.access import access_of
+from act_model.serve.access import Access, access_of
 from act_model.serve.client import (
     Follower,
     MissedError,
@@ -430,6 +431,40 @@ def test_tls_is_spoken_and_the_certificate_checked(
             pytest.raises(UnreachableError),
         ):
             client.predict(observation)
+
+
+def at_socket(file: Path) -> Access:
+    return access_of(f"unix:{file}", token_file=None, tls_cert=None, tls_key=None)
+
+
+def test_a_socket_file_serves_its_user_alone(
+    policy: Policy, observation: Observation, tmp_path: Path
+) -> None:
+    file = tmp_path / "act.sock"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(file))  # what a server that was killed leaves
+    with serving(policy, at_socket(file)) as running:
+        assert running.url == f"unix:{file}"
+        assert file.stat().st_mode & 0o777 == 0o600
+        with PolicyClient(running.url) as client:
+            assert np.array_equal(client.predict(observation), policy.predict(observation))
+        with pytest.raises(InputError, match="another server is at"):
+            at_socket(file)
+    with PolicyClient(f"unix:{file}", timeout_s=0.2) as client, pytest.raises(UnreachableError):
+        client.predict(observation)
+
+
+def test_a_socket_file_that_will_not_do_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(InputError, match="is no socket"):
+        at_socket(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "kept"
+    with pytest.raises(NotFoundError, match="no folder"):
+        at_socket(tmp_path / "gone" / "act.sock")
+    with pytest.raises(InputError, match="longer than the 107 bytes"):
+        at_socket(tmp_path / ("x" * 107))
+    with pytest.raises(InputError, match="has no TLS"):
+        access_of("unix:act.sock", token_file=None, tls_cert=tmp_path, tls_key=tmp_path)
 
 
 @pytest.mark.parametrize(
