@@ -120,7 +120,8 @@ def main() -> None:
             }
         for what, (python, script) in pythons.items():
             if python is not None:
-                with served(checkpoint) as port:
+                with served(checkpoint) as url:
+                    port = int(url.rpartition(":")[2])
                     rows.append({"name": what, **session(python, script, port, folder, expected)})
     if args.json:
         print(json.dumps({"rows": rows}, indent=2))

@@ -6,6 +6,7 @@
 
 ours    our client against `act-model serve`: the round trip minus the inference that the server
         reports with every answer, so what is left is packing, sockets, checking, queueing
+ours, unix  the same through a socket file
 socket  as many bytes there and back over a plain TCP connection: nothing can be faster
 websocket  the same through the library that ours uses, with nothing else at either end
 pickle  what LeRobot's asynchronous inference does (0.4 to 0.6: lerobot/async_inference and
@@ -83,7 +84,9 @@ def peer_client(port: int, cameras: int, height: int, width: int) -> None:
 # --- in turns ---------------------------------------------------------------------------------
 
 
-def ours(stack: ExitStack, cameras: int, picture: tuple[int, int]) -> Callable[[], float]:
+def ours(
+    stack: ExitStack, cameras: int, picture: tuple[int, int], *, unix: bool
+) -> Callable[[], float]:
     """A round trip's milliseconds without inference, on each call."""
     from act_model.config import ModelConfig
     from act_model.serve.client import PolicyClient
@@ -95,8 +98,9 @@ def ours(stack: ExitStack, cameras: int, picture: tuple[int, int]) -> Callable[[
         decoder_layers=1, style_layers=1,
     )  # fmt: skip
     folder = Path(stack.enter_context(TemporaryDirectory()))
-    port = stack.enter_context(served(save_checkpoint(folder / "best", model, picture)))
-    client = stack.enter_context(PolicyClient(f"ws://127.0.0.1:{port}"))
+    bind = f"unix:{folder / 'act.sock'}" if unix else "127.0.0.1:0"
+    url = stack.enter_context(served(save_checkpoint(folder / "best", model, picture), bind))
+    client = stack.enter_context(PolicyClient(url))
     seen = observation(model, picture)
 
     def trip() -> float:
@@ -225,7 +229,10 @@ def main() -> None:
     cameras, picture = (1, (48, 64)) if args.quick else (3, (480, 640))
     trips = 5 if args.quick else args.trips
     with ExitStack() as stack:
-        contenders = {"ours": ours(stack, cameras, picture)}
+        contenders = {
+            "ours": ours(stack, cameras, picture, unix=False),
+            "ours, unix": ours(stack, cameras, picture, unix=True),
+        }
         there, back = cameras * 3 * picture[0] * picture[1] + 500, 100 * 14 * 4 + 200
         for kind in ("socket", "websocket"):
             contenders[kind] = plain(stack, kind, there, back)
@@ -256,7 +263,7 @@ def main() -> None:
         return
     print(f"{cameras} cameras {picture[0]}x{picture[1]}, {trips} round trips, inference left out")
     for row in rows:
-        print(f"{row['name']:9} p50 {row['p50_ms']:8.2f} ms  p99 {row['p99_ms']:8.2f} ms")
+        print(f"{row['name']:11} p50 {row['p50_ms']:8.2f} ms  p99 {row['p99_ms']:8.2f} ms")
 
 
 if __name__ == "__main__":

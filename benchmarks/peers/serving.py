@@ -92,24 +92,24 @@ def _stats() -> StatsRecord:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[int]:
-    """`act-model serve` of `folder` on this machine; the port."""
+def served(folder: Path, bind: str = "127.0.0.1:0") -> Iterator[str]:
+    """`act-model serve` of `folder` on this machine; its address."""
     program = Path(sys.executable).with_name("act-model")
     log = folder.with_name("serve.log")
     with (
         log.open("w") as stderr,
         subprocess.Popen(
-            [program, "serve", folder, "--bind", "127.0.0.1:0", "--device", "cpu"],
+            [program, "serve", folder, "--bind", bind, "--device", "cpu"],
             stdout=subprocess.DEVNULL,
             stderr=stderr,
         ) as process,
     ):
         try:
-            while (port := re.search(r"127\.0\.0\.1:(\d+)\n", log.read_text())) is None:
+            while (said := re.search(r"^serving .* at (\S+)\n", log.read_text(), re.M)) is None:
                 if process.poll() is not None:
                     raise RuntimeError(log.read_text())
                 time.sleep(0.1)
-            yield int(port[1])
+            yield said[1]
             process.send_signal(signal.SIGTERM)
             process.wait(10)
         finally:
