@@ -34,9 +34,10 @@ from act_data.convert.settings import (
     Target,
 )
 from act_data.errors import ConflictError, DataError, InputError, StoreError
-from act_data.records import DatasetSchema, VersionRecord
+from act_data.records import DatasetFacts, DatasetSchema, VersionRecord
 from act_data.registry import Registry
 from act_data.store import open_dataset
+from act_data.store.facts import facts_of, save_facts
 
 __all__ = [
     "ConvertReport",
@@ -219,6 +220,12 @@ def _to_store(
             with suppress(OSError):  # not empty: an episode was finished
                 out.rmdir()
     notes = []
+    made = open_dataset(out)
+    if foreign.facts != DatasetFacts() and target == "act_zarr":
+        if facts_of(made) == DatasetFacts():
+            save_facts(made, foreign.facts)
+    elif foreign.facts != DatasetFacts():
+        notes.append("licence, citation and description stay behind: HDF5 has no place for them")
     if target == "aloha_hdf5" and not schema.simulated:
         notes.append(
             "sim is written as false: the original programs will train on action[t-1] for "
@@ -232,7 +239,7 @@ def _to_store(
         stored={p.name: schema.feature(p.name).codec for p in planned if _is_picture(p)},
         generations=generations,
         notes=notes,
-        name=Registry().register(open_dataset(out)),
+        name=Registry().register(made),
         version=version,
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from act_data.records import (
+    DatasetFacts,
     DatasetSchema,
     EpisodeInfo,
     PictureOrigin,
@@ -126,6 +127,7 @@ class Foreign:
         left_out: Arrays that have no place here, and why.
         broken: Episodes that cannot be read, and why.
         notes: Sentences for people.
+        facts: What is said of it, where the format keeps that.
     """
 
     kind: Format
@@ -139,6 +141,7 @@ class Foreign:
     schema: DatasetSchema | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
+    facts: DatasetFacts = field(default_factory=DatasetFacts)
     notes: Sequence[str] = ()
     close: Callable[[], None] = lambda: None
 

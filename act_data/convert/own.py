@@ -28,6 +28,7 @@ from act_data.records import (
     SourceRecord,
     StoredPicture,
 )
+from act_data.store.facts import facts_of
 from act_data.store.frames import step_bytes
 from act_data.types import Role, Value
 
@@ -65,6 +66,7 @@ def open_own(reader: DatasetReader, kind: Format) -> Foreign:
         simulated=schema.simulated,
         stamps=schema.stamps,
         schema=schema,
+        facts=facts_of(reader),
     )
 
 

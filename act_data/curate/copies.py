@@ -1,6 +1,7 @@
 """New datasets out of episodes of others, byte for byte: chosen ones, several together, or compact.
 
-Episodes keep uid, hash, split, annotations and where they came from. Files are linked where both
+Episodes keep uid, hash, split, annotations and where they came from; what is said of the dataset
+(licence, citation, description) goes with them. Files are linked where both
 datasets lie on one disk, so a copy of 100 GB costs a moment and no room.
 """
 
@@ -14,10 +15,11 @@ from act_data.curate.opened import open_zarr, origin
 from act_data.curate.records import CopyReport
 from act_data.curate.selection import selected
 from act_data.errors import ConflictError, InputError
-from act_data.records import Annotation, EpisodeEntry, SplitRule, VersionOrigin
+from act_data.records import Annotation, DatasetFacts, EpisodeEntry, SplitRule, VersionOrigin
 from act_data.registry import Registry
 from act_data.store.differences import differences
 from act_data.store.episodes_of_version import now, version_record
+from act_data.store.facts import facts_of, together
 from act_data.store.files import real_root
 from act_data.store.zarr_reader import ZarrReader
 from act_data.store.zarr_records import read_episode, read_root
@@ -100,10 +102,12 @@ class _Copy:
     annotations: dict[str, Annotation] = field(default_factory=dict)
     duplicates: list[str] = field(default_factory=list)
     made_from: list[VersionOrigin] = field(default_factory=list)
+    facts: DatasetFacts = field(default_factory=DatasetFacts)
 
     @staticmethod
     def of(chosen: Sequence[tuple[ZarrReader, Sequence[int]]]) -> _Copy:
-        copy = _Copy(first=chosen[0][0])
+        facts = together([facts_of(reader) for reader, _ in chosen])
+        copy = _Copy(first=chosen[0][0], facts=facts)
         known: dict[str, str] = {}  # hash by uid
         for reader, places in chosen:
             copy.made_from.append(origin(reader))
@@ -152,6 +156,7 @@ def _copy(
                 annotations=copy.annotations,
                 split_rule=copy.rule,
                 made_from=copy.made_from,
+                facts=None if copy.facts == DatasetFacts() else copy.facts,
             )
             files = [k for uid in uids for k in writer.durable[uid].files]
         assert version.content_hash == content

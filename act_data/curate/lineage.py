@@ -16,11 +16,11 @@ from act_data.curate.records import Lineage, LineageEdge, LineageNode, NodeKind
 from act_data.curate.stores import (
     TRAINED_ON,
     Store,
+    Stores,
     TrainedOn,
     TrainedVersion,
     checkpoints,
     parsed,
-    registered_stores,
     trained_on,
 )
 from act_data.errors import NotFoundError
@@ -71,7 +71,8 @@ class _Report(BaseModel):
 class _Walk:
     def __init__(self, asked: str) -> None:
         self._asked = asked
-        self._stores, self._notes = registered_stores()
+        self._stores = Stores()
+        self._notes = self._stores.notes
         self._checkpoints = dict(checkpoints())
         self._start: list[str] = []
         self._nodes: dict[str, LineageNode] = {}
@@ -117,11 +118,9 @@ class _Walk:
     def hashed(self, text: str) -> bool:
         """From a recording's sha256 or an episode's uid, or how one begins; False for none."""
         found = self._from_recordings(text)
-        for store in self._stores.values():
-            for entry in store.episodes():
-                if entry.uid.startswith(text) or entry.hash.startswith(text):
-                    self._episode(store, entry)
-                    found = True
+        for store, entry, _ in self._stores.called(text):
+            self._episode(store, entry)
+            found = True
         return found
 
     def numbered(self, asked: str) -> None:
@@ -157,19 +156,14 @@ class _Walk:
                 f"{ref!r} is no recording, episode, dataset or checkpoint that is known: {e}",
                 hint="Name a path, a registered name, a sha256 or a uid (8 digits or more).",
             ) from None
-        store = self._stores.setdefault(reader.uid, Store(reader.path.stem, reader))
-        return store, reader.version.number
+        return self._stores.add(reader), reader.version.number
 
     def _from_recordings(self, sha256: str) -> bool:
-        found = False
-        for store in self._stores.values():
-            for entry in store.episodes():
-                record = store.record(entry)
-                if record is not None and record.info.source.sha256.startswith(sha256):
-                    found = True
-                    self._episode(store, entry, asked=False)
-                    self._start.append(f"recording:{record.info.source.sha256}")
-        return found
+        made = self._stores.made_of(sha256)
+        for store, entry, recording in made:
+            self._episode(store, entry, asked=False)
+            self._start.append(f"recording:{recording}")
+        return bool(made)
 
     def _episode(self, store: Store, entry: EpisodeEntry, *, asked: bool = True) -> None:
         """An episode, what it was made of, and every version that holds it and what follows."""
@@ -184,10 +178,9 @@ class _Walk:
 
     def _of_same_content(self, entry: EpisodeEntry) -> None:
         """An episode in every dataset that has it."""
-        for store in self._stores.values():
-            for other in store.episodes():
-                if (other.uid, other.hash) == (entry.uid, entry.hash):
-                    self._episode(store, other, asked=False)
+        for store, other, _ in self._stores.called(entry.uid):
+            if (other.uid, other.hash) == (entry.uid, entry.hash):
+                self._episode(store, other, asked=False)
 
     def _origin(self, store: Store, entry: EpisodeEntry) -> str:
         """An episode and the recording that it came from."""
@@ -232,7 +225,7 @@ class _Walk:
     def _named(self, name: str, of: TrainedVersion | object) -> str:
         """A version that something names, whether or not its dataset is here."""
         told = TrainedVersion.model_validate(of, from_attributes=True)
-        store = self._stores.get(told.uid)
+        store = self._stores.of(told.uid)
         if store is not None and told.version in store.versions:
             there = store.versions[told.version]
             if there.content_hash == told.content_hash:
@@ -267,9 +260,11 @@ class _Walk:
         following = store.versions.get(number + 1)
         if following is not None and of is None:
             self._edge(node, self._version(store, number + 1), "next version")
-        for other in self._stores.values():
+        for other in self._stores.sharing(store):
             for copy, version in other.versions.items():
                 came = {(o.uid, o.version) for o in version.made_from}
+                if of is not None and of not in {e.uid for e in version.episodes}:
+                    continue
                 if (store.uid, number) in came and other.uid != store.uid:
                     self._version(other, copy)
                     if of is None:
@@ -286,7 +281,7 @@ class _Walk:
         for said, how in ((data, "trained"), *((c, "co-trained") for c in data.cotrained)):
             version = self._named(Path(said.path).stem, said)
             self._edge(version, node, how)
-            store = self._stores.get(said.uid)
+            store = self._stores.of(said.uid)
             if store is None or said.version not in store.versions:
                 continue
             there = store.versions[said.version]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from act_data.errors import ActError, StoreError
 from act_data.interfaces import DatasetReader
 from act_data.records import EpisodeEntry, EpisodeRecord, VersionRecord
-from act_data.registry import Registry
+from act_data.registry import HeldEpisode, HoldingDataset, Registry
 from act_data.store import location, open_dataset
 from act_data.store.files import real_root
 from act_data.store.zarr_reader import ZarrReader
@@ -64,14 +65,11 @@ class Store:
         found = self._records[entry.uid]
         return found if found is not None and found.hash == entry.hash else None
 
-    def episodes(self) -> Iterator[EpisodeEntry]:
-        """Every episode that some version holds, once, the newest version first."""
-        seen: set[tuple[str, str]] = set()
-        for number in sorted(self.versions, reverse=True):
-            for entry in self.versions[number].episodes:
-                if (entry.uid, entry.hash) not in seen:
-                    seen.add((entry.uid, entry.hash))
-                    yield entry
+    @cached_property
+    def entries(self) -> Mapping[tuple[str, str], EpisodeEntry]:
+        """Every episode that some version holds, by uid and hash, as the newest one names it."""
+        newest = sorted(self.versions)
+        return {(e.uid, e.hash): e for n in newest for e in self.versions[n].episodes}
 
     def _read(self, uid: str) -> EpisodeRecord | None:
         try:
@@ -90,20 +88,66 @@ def _versions(reader: DatasetReader) -> list[VersionRecord]:
     return [open_dataset(reader.path, number).version for number in numbers]
 
 
-def registered_stores() -> tuple[dict[str, Store], list[str]]:
-    """The datasets of the registry that can be read, by uid, and a sentence for each other one."""
-    stores: dict[str, Store] = {}
-    notes = []
-    for known in Registry().datasets():
-        try:
-            path = location(known.path)
-            if not path.exists():
-                notes.append(f"dataset {known.name!r} is no longer at {known.path}")
-                continue
-            stores[known.uid] = Store(known.name, open_dataset(path))
-        except ActError as e:
-            notes.append(f"dataset {known.name!r} cannot be read: {e}")
-    return stores, notes
+class Stores:
+    """The datasets that a question leads to; the registry says which, and only those are opened.
+
+    Attributes:
+        notes: A sentence for each that cannot be read.
+    """
+
+    def __init__(self) -> None:
+        self._registry = Registry()
+        self._opened: dict[str, Store | None] = {}
+        self.notes: list[str] = []
+
+    def add(self, reader: DatasetReader) -> Store:
+        """The dataset of `reader`, whether or not the registry knows it."""
+        store = self.of(reader.uid)
+        if store is None:
+            store = self._opened[reader.uid] = Store(reader.path.stem, reader)
+        return store
+
+    def of(self, uid: str) -> Store | None:
+        """The dataset with this identity; None when it is not here."""
+        if uid in self._opened:
+            return self._opened[uid]
+        known = self._registry.place_of(uid)
+        return None if known is None else self._open(known)
+
+    def made_of(self, recording: str) -> list[tuple[Store, EpisodeEntry, str]]:
+        """Every episode of a recording whose sha256 begins so, and that sha256."""
+        return self._episodes(self._registry.made_of(recording))
+
+    def called(self, text: str) -> list[tuple[Store, EpisodeEntry, str]]:
+        """Every episode whose uid or hash begins with `text`."""
+        return self._episodes(self._registry.called(text))
+
+    def sharing(self, store: Store) -> list[Store]:
+        """The other datasets that hold an episode of `store`: no other is a copy of it."""
+        found = (self._open(known) for known in self._registry.sharing(store.uid))
+        return [other for other in found if other is not None]
+
+    def _episodes(self, held: Sequence[HeldEpisode]) -> list[tuple[Store, EpisodeEntry, str]]:
+        found = []
+        for each in held:
+            store = self._open(each.dataset)
+            entry = None if store is None else store.entries.get((each.uid, each.hash))
+            if store is not None and entry is not None:
+                found.append((store, entry, each.recording))
+        return found
+
+    def _open(self, known: HoldingDataset) -> Store | None:
+        if known.uid not in self._opened:
+            self._opened[known.uid] = None
+            try:
+                path = location(known.path)
+                if path.exists():
+                    self._opened[known.uid] = Store(known.name, open_dataset(path))
+                else:
+                    self.notes.append(f"dataset {known.name!r} is no longer at {known.path}")
+            except ActError as e:
+                self.notes.append(f"dataset {known.name!r} cannot be read: {e}")
+        return self._opened[known.uid]
 
 
 def checkpoints() -> Mapping[Path, TrainedOn]:

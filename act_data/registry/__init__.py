@@ -14,12 +14,14 @@ import sqlalchemy as sa
 
 from act_data.errors import NotFoundError, StoreError
 from act_data.interfaces import DatasetReader
-from act_data.registry import references, tags
+from act_data.registry import holders, references, tags
 from act_data.registry.database import is_damaged, set_aside, transaction
 from act_data.registry.place import Place, default_place, find_datasets
 from act_data.registry.records import (
     DatasetLog,
     DatasetTags,
+    HeldEpisode,
+    HoldingDataset,
     LoggedVersion,
     RegisteredCheckpoint,
     RegisteredDataset,
@@ -34,6 +36,8 @@ from act_data.store import location, open_dataset
 __all__ = [
     "DatasetLog",
     "DatasetTags",
+    "HeldEpisode",
+    "HoldingDataset",
     "RegisteredCheckpoint",
     "RegisteredDataset",
     "RegisteredVersion",
@@ -253,6 +257,26 @@ class Registry:
             for reader in sorted(readers.values(), key=lambda r: r.uid not in names):
                 register(db, reader, names.get(reader.uid))
             return list(db.execute(sa.select(dataset.c.name).order_by(dataset.c.name)).scalars())
+
+    def place_of(self, uid: str) -> HoldingDataset | None:
+        """The dataset whose identity is `uid`."""
+        with transaction(self.place) as db:
+            return holders.place_of(db, uid)
+
+    def made_of(self, recording: str) -> list[HeldEpisode]:
+        """Every episode of a recording whose sha256 begins so, in whatever dataset."""
+        with transaction(self.place) as db:
+            return holders.of_recording(db, recording)
+
+    def called(self, text: str) -> list[HeldEpisode]:
+        """Every episode whose uid or hash begins with `text`, in whatever dataset."""
+        with transaction(self.place) as db:
+            return holders.called(db, text)
+
+    def sharing(self, uid: str) -> list[HoldingDataset]:
+        """The other datasets that hold an episode which the dataset `uid` holds."""
+        with transaction(self.place) as db:
+            return holders.sharing(db, uid)
 
     def register_checkpoint(self, folder: Path, data: TrainedOn, step: int) -> None:
         """Make the checkpoint in `folder`, trained on `data` for `step` steps, the newest one."""

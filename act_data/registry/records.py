@@ -44,6 +44,27 @@ class RegisteredCheckpoint(Record):
     created: str
 
 
+class HoldingDataset(Record):
+    """A registered dataset that holds what was asked for."""
+
+    name: str
+    uid: str
+    path: str
+
+
+class HeldEpisode(Record):
+    """An episode that some version of a registered dataset holds.
+
+    Attributes:
+        recording: sha256 of what it was made of; "" where its record cannot be read.
+    """
+
+    dataset: HoldingDataset
+    uid: str
+    hash: str
+    recording: str
+
+
 class LoggedVersion(Record):
     """One version in the log of its dataset.
 

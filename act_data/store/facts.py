@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from act_data.errors import InputError
@@ -30,6 +31,26 @@ def facts_of(reader: DatasetReader) -> DatasetFacts:
             if exists(root, layout.facts_key(number)):
                 return read_facts(root, number)
     return DatasetFacts()
+
+
+def together(all_facts: Sequence[DatasetFacts]) -> DatasetFacts:
+    """What is to be said of a dataset that is made of several.
+
+    Descriptions and citations stand one after the other, each once. Licences hold together (SPDX's
+    AND), and where one dataset has none that is part of it (NOASSERTION): a copy claims no more
+    than what it was made of.
+    """
+    if len(set(all_facts)) == 1:
+        return all_facts[0]
+    licences = list(dict.fromkeys(f.licence for f in all_facts))
+    said = [f"({name})" if " " in name else name for name in licences if name]
+    if said and "" in licences:
+        said.append("NOASSERTION")
+    return DatasetFacts(
+        description="\n\n".join(dict.fromkeys(f.description for f in all_facts if f.description)),
+        licence=licences[0] if len(licences) == 1 else " AND ".join(said),
+        cite="\n\n".join(dict.fromkeys(f.cite for f in all_facts if f.cite)),
+    )
 
 
 def made_with(reader: DatasetReader) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from act_data.errors import StoreError
-from act_data.records import EpisodeRecord, Feature, FileDigest, VersionRecord
+from act_data.records import DatasetFacts, EpisodeRecord, Feature, FileDigest, VersionRecord
 from act_data.store import layout
 from act_data.store.files import make_folders, sync_folder, write_synced, write_whole, writing
 from act_data.store.zarr_episode import Shards
@@ -105,10 +105,18 @@ class ZarrFolder:
         """Write the record of an episode: from here on the episode is durable."""
         self._write(layout.episode_key(record.uid), layout.group(act_episode=dump(record)))
 
-    def publish(self, version: VersionRecord, record: RootRecord) -> None:
-        """Make `version` the newest one: visible at the moment the root is replaced."""
+    def publish(
+        self, version: VersionRecord, record: RootRecord, facts: DatasetFacts | None = None
+    ) -> None:
+        """Make `version` the newest one: visible at the moment the root is replaced.
+
+        Args:
+            facts: What is newly said of it.
+        """
         self.describe_arrays(record.rows)
         self._write(layout.version_key(version.number), layout.group(act_version=dump(version)))
+        if facts is not None:
+            self._write(layout.facts_key(version.number), layout.group(act_facts=dump(facts)))
         self._write("zarr.json", layout.group(act=dump(record)))
         self.record = record
         # For people who only have zarr; if the disk is full now, the next writer makes up for it.

@@ -20,6 +20,7 @@ from typing import Self
 from act_data.errors import ConflictError, InputError, NotFoundError, StoreError
 from act_data.records import (
     Annotation,
+    DatasetFacts,
     DatasetSchema,
     EpisodeInfo,
     EpisodeRecord,
@@ -182,6 +183,7 @@ class ZarrWriter:
         annotations: Mapping[str, Annotation] | None = None,
         split_rule: SplitRule | None = None,
         made_from: Sequence[VersionOrigin] = (),
+        facts: DatasetFacts | None = None,
     ) -> VersionRecord:
         """Make a new version; see `DatasetWriter`.
 
@@ -189,6 +191,7 @@ class ZarrWriter:
             annotations: What the new version says about episodes, beside what the last one says.
             split_rule: For episodes to come; without one, that of the last version.
             made_from: Where the new episodes were copied from.
+            facts: What is said of the dataset from this version on.
 
         Raises:
             NotFoundError: One of `uids` is not a finished episode.
@@ -222,7 +225,7 @@ class ZarrWriter:
             made_from=made_from,
         )
         update = {"next_shard": self._next_shard(), "head": Head(version=number)}
-        self._folder.publish(version, self._folder.record.model_copy(update=update))
+        self._folder.publish(version, self._folder.record.model_copy(update=update), facts)
         self._version = version
         return version
 

@@ -263,3 +263,37 @@ def test_mistakes_are_two_lines_and_keep_nothing(
     (tmp_path / "file").write_text("")
     refused(run("act-data", "card", *words), says, code=code)
     assert facts_of(open_dataset(ds)).licence == ""
+
+
+def test_what_is_said_goes_into_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from act_data.convert import convert
+    from act_data.curate.copies import compact, filter_into, merge
+    from act_data.curate.versions import split
+    from act_data.store.facts import facts_of
+    from tests.data.curate.datasets import ingest
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACT_REGISTRY", str(tmp_path / "registry.db"))
+    said = {"one": ("CC-BY-4.0", "Ann, 2025"), "two": ("MIT OR 0BSD", "Bob, 2026"), "three": ("",)}
+    for n, (name, facts) in enumerate(said.items()):
+        ingest(tmp_path / f"{name}.zarr", range(10 * n, 10 * n + 3), length=2)
+        if len(facts) == 2:
+            card(name, licence=facts[0], cite=facts[1], description=f"Of {name}.")
+    compact("one", tmp_path / "compact.zarr")
+    filter_into("one", "length > 2", tmp_path / "filtered.zarr")
+    split("one", val_share=0.5)
+    convert(tmp_path / "one.zarr", tmp_path / "converted.zarr")
+    for name in ("one", "compact", "filtered", "converted"):
+        facts = facts_of(open_dataset(tmp_path / f"{name}.zarr"))
+        assert (facts.licence, facts.cite, facts.description) == (*said["one"], "Of one.")
+    merge(["one", "two"], tmp_path / "both.zarr")
+    facts = facts_of(open_dataset(tmp_path / "both.zarr"))
+    assert facts.licence == "CC-BY-4.0 AND (MIT OR 0BSD)"
+    assert facts.cite == "Ann, 2025\n\nBob, 2026"
+    assert facts.description == "Of one.\n\nOf two."
+    assert open_dataset(tmp_path / "both.zarr").verify() == []
+    merge(["one", "three"], tmp_path / "vague.zarr")
+    vague = facts_of(open_dataset(tmp_path / "vague.zarr"))
+    assert vague.licence == "CC-BY-4.0 AND NOASSERTION"
+    hdf5 = convert(tmp_path / "one.zarr", tmp_path / "aloha")
+    assert any("stay behind" in note for note in hdf5.notes)

@@ -11,6 +11,8 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from act_data.curate.versions import annotate, delete_episodes, restore, split
 from act_data.errors import ConflictError, InputError, NotFoundError, StoreError
 from act_data.records import Annotation
 from act_data.registry import Registry
-from act_data.remotes import clone, push
+from act_data.remotes import clone, pull, push, rebase
 from act_data.store import open_dataset
 from act_data.store.files import real_root
 from act_data.store.zarr_records import read_root, read_versions
@@ -199,16 +201,56 @@ class Curation(RuleBasedStateMachine):
         if self.tried("push", lambda: push(name, remote)) is None:
             return
         shutil.rmtree(self.folder / "cloned.zarr", ignore_errors=True)
-        registry = os.environ["ACT_REGISTRY"]
-        os.environ["ACT_REGISTRY"] = str(self.folder / "elsewhere.db")
-        try:
+        with self.elsewhere():
             clone(f"{remote}/{name}", self.folder / "cloned.zarr")
-        finally:
-            os.environ["ACT_REGISTRY"] = registry
         here, there = open_dataset(self.path(name)), open_dataset(self.folder / "cloned.zarr")
         assert there.version == here.version
         assert there.verify() == []
         DONE["clone"] += 1
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """On the machine of somebody else."""
+        registry = os.environ["ACT_REGISTRY"]
+        os.environ["ACT_REGISTRY"] = str(self.folder / "elsewhere.db")
+        try:
+            yield
+        finally:
+            os.environ["ACT_REGISTRY"] = registry
+
+    @rule(name=names, seed=st.integers(20, 29), diverge=st.booleans())
+    def meet(self, name: str, seed: int, diverge: bool) -> None:
+        """Somebody else pulls, adds and pushes; their work comes here, below one's own if any."""
+        remote, there = str(self.folder / "remote"), self.folder / f"{name}-elsewhere.zarr"
+        pushed = self.tried("push", lambda: push(name, remote))
+        if pushed is None:
+            return
+        shutil.rmtree(there, ignore_errors=True)
+        with self.elsewhere():
+            pull(f"{remote}/{name}", there)
+            tags = {t.name: t.version for t in Registry().tags(str(there)).tags}
+            ingest(there, [seed], length=2)
+            push(str(there), remote, name=name)
+        want = {t: n for (of, t), n in self.tags.items() if of == name and n in pushed.versions}
+        assert tags.items() >= want.items()
+        DONE["tags that travelled"] += len(tags)
+        base = self.newest(name)
+        if diverge:
+            self.delete(name, [0])
+            self.tag(name, base, "old")
+        bring = rebase if self.newest(name) > base else pull
+        report = self.tried(
+            bring.__name__,
+            lambda: bring(f"{remote}/{name}", self.path(name)),  # type: ignore[operator]
+        )
+        if report is None:
+            return
+        moved = {step.before: step.after or base + 1 for step in report.rebased}
+        for number in moved:
+            del self.promised[name, number]
+        self.tags |= {k: moved.get(n, n) for k, n in self.tags.items() if k[0] == name}
+        self.noted(name)
+        assert f"e{seed:04d}" in self.sides_of(name)
 
     @rule()
     def rebuild(self) -> None:
@@ -270,4 +312,5 @@ def test_any_sequence_of_verbs_keeps_every_promise() -> None:
     )
     sys.stdout.write(f"{dict(sorted(DONE.items()))}\n")
     verbs = ("ingest", "delete", "restore", "split", "annotate", "merge", "compact", "gc", "clone")
+    verbs += ("pull", "rebase", "tags that travelled")
     assert all(DONE[verb] for verb in (*verbs, "rebuild", "bytes collected"))
