@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from act_data.records import DatasetSchema, EpisodeEntry, EpisodeInfo, SyncReport
+from act_data.records import Annotation, DatasetSchema, EpisodeEntry, EpisodeInfo, SyncReport
 
 FactKind = Literal["text", "number", "flag", "day"]
 FactValue = str | int | float | bool | None
@@ -76,6 +76,13 @@ def facts_of(
         "skew_p95_ms": None if sync is None else _skew(sync),
         "valid_share": None if sync is None or not sync.ticks else sync.valid / sync.ticks,
     }
+
+
+def spoken(info: EpisodeInfo) -> Annotation:
+    """What an episode's own record says that people may say otherwise."""
+    return Annotation(
+        task=info.task, operator=info.operator, success=info.success, notes=info.notes
+    )
 
 
 def _recorded(schema: DatasetSchema, info: EpisodeInfo) -> str | None:

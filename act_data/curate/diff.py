@@ -17,6 +17,7 @@ from act_data.curate.records import (
     VersionName,
 )
 from act_data.errors import StoreError
+from act_data.facts import spoken
 from act_data.interfaces import DatasetReader
 from act_data.records import (
     Annotation,
@@ -245,13 +246,6 @@ def _said(reader: DatasetReader, version: VersionRecord, entry: EpisodeEntry) ->
         return said
     record = _record(reader, entry)
     return None if record is None else spoken(record.info)
-
-
-def spoken(info: EpisodeInfo) -> Annotation:
-    """What an episode's own record says that people may say otherwise."""
-    return Annotation(
-        task=info.task, operator=info.operator, success=info.success, notes=info.notes
-    )
 
 
 # --- statistics ---------------------------------------------------------------------------------

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from act_data.curate.change import Proposal, change
-from act_data.curate.diff import spoken
 from act_data.curate.opened import open_newest, open_zarr
 from act_data.curate.records import CurationReport
 from act_data.curate.selection import named, selected
 from act_data.errors import InputError, NotFoundError
+from act_data.facts import spoken
 from act_data.records import Annotation, EpisodeEntry, EpisodeInfo, Split, SplitRule
 from act_data.store import open_dataset
 from act_data.store.files import real_root

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from act_data.facts import spoken
 from act_data.records import (
     Annotation,
     DatasetFacts,
@@ -53,7 +54,7 @@ def again(before: VersionRecord, after: VersionRecord, state: State, info: Info)
     annotations = dict(state.annotations)
     old = {e.uid for e in before.episodes}
     for uid in {*before.annotations, *after.annotations} & {e.uid for e in after.episodes}:
-        own = _spoken(info(uid))
+        own = spoken(info(uid))
         was = before.annotations.get(uid, own) if uid in old else own
         said, _ = merged(was, after.annotations.get(uid, own), annotations.get(uid, own))
         annotations[uid] = said
@@ -99,7 +100,7 @@ def conflicts(
                     )
     for uid in sorted({*mine.annotations, *theirs.annotations, *base.annotations}):
         if uid in there and uid in {e.uid for e in mine.episodes}:
-            own = _spoken(info(uid))
+            own = spoken(info(uid))
             said = (version.annotations.get(uid, own) for version in (base, mine, theirs))
             _, names = merged(*said)
             yield from (f"the {name} of episode {uid} was changed on both sides" for name in names)
@@ -180,9 +181,3 @@ def _side(entry: EpisodeEntry, rule: SplitRule) -> Split:
 def _same_part(one: EpisodeInfo, two: EpisodeInfo) -> bool:
     same = one.source.sha256 == two.source.sha256
     return same and shared(span_of(one), span_of(two)) > SAME_PART
-
-
-def _spoken(info: EpisodeInfo) -> Annotation:
-    return Annotation(
-        task=info.task, operator=info.operator, success=info.success, notes=info.notes
-    )
