@@ -103,8 +103,10 @@ def _print(report: PullReport, json: bool) -> None:
     if not report.dry_run and not report.name:
         console.warn("not registered: the registry knows other content under its identity")
     for step in report.rebased:
-        became = "was done there, too" if step.after is None else f"is version {step.after}"
-        console.say(f"your version {step.before} {became}: {step.message!r}")
+        verb = "would be" if report.dry_run else "is"
+        became = "was done there, too" if step.after is None else f"{verb} version {step.after}"
+        message = f": {step.message!r}" if step.message else ""
+        console.say(f"your version {step.before} {became}{message}")
     for note in report.notes:
         console.warn(note)
     console.out.print(Text(report.path), soft_wrap=True)
