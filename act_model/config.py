@@ -47,7 +47,8 @@ class ModelConfig(NetworkConfig):
     """The ACT network.
 
     Attributes:
-        decoder_layers: All of them are used (the original trains one of its seven).
+        decoder_layers: All of them are used (the original trains one of its seven). More than one
+            brought nothing that could be measured (benchmarks/act_ablation.py).
         decoder_start: What the first decoder layer mixes: the learned queries, or the zeros of
             the original, with which one layer lets no action depend on another's query.
         vq_prior: How a "vq" policy that sees no actions picks codes: the likeliest ones of the
@@ -66,7 +67,7 @@ class ModelConfig(NetworkConfig):
     heads: PositiveInt = 8
     feedforward_dim: PositiveInt = 3200
     encoder_layers: PositiveInt = 4
-    decoder_layers: PositiveInt = 4
+    decoder_layers: PositiveInt = 1
     decoder_start: Literal["queries", "zeros"] = "queries"
     style_layers: PositiveInt = 4
     latent: Literal["gaussian", "vq", "none"] = "gaussian"

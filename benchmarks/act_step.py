@@ -187,12 +187,12 @@ def contenders(config: ModelConfig, batch: int) -> list[Contender]:
         return loss
 
     original = OriginalAct(config)
+    deep = ActCvae(config.model_copy(update={"decoder_layers": 4}))
     default = ActCvae(config)
-    shallow = ActCvae(config.model_copy(update={"decoder_layers": 1}))
     entries: list[tuple[str, nn.Module, Callable[[], Tensor]]] = [
         ("original structure, 7 decoder layers, 1 used", original, theirs(original)),
-        (f"ours, {config.decoder_layers} decoder layers, all used", default, ours(default)),
-        ("ours, 1 decoder layer", shallow, ours(shallow)),
+        ("ours, 4 decoder layers, all used", deep, ours(deep)),
+        (f"ours, {config.decoder_layers} decoder layer", default, ours(default)),
     ]
     return [
         Contender(
