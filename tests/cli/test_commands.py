@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from act_data.robot import load_robot, preset_names
-from tests.cli.commands import BIN, Ended, done, run, run_installed
+from tests.cli.commands import BIN, Ended, done, refused, run, run_installed
 from tests.small_robot import bag, entries, robot_file
 
 ESCAPE = "\x1b"
@@ -196,6 +196,17 @@ def test_deploy_on_a_bag_logs_every_action(there: Path, tmp_path: Path) -> None:
     assert result["rollout"]["ticks"] == 20
     lines = [json.loads(line, parse_constant=refuse) for line in log.read_text().splitlines()]
     assert len(lines) >= 20
+
+
+def test_deploy_reads_what_is_left_of_a_cut_bag_when_told_so(there: Path, tmp_path: Path) -> None:
+    bag, cut = Path("a.bag"), tmp_path / "cut.bag"
+    data = bag.read_bytes()
+    cut.write_bytes(data[: len(data) * 3 // 4])
+    command = ["act-model", "deploy", "run", "--device", "cpu", "--source", cut, *ROBOT]
+    refused(run(*command), "cut.bag", "act-data recover")
+    rollout = document(run(*command, "--recover", "--json"))["rollout"]
+    assert (rollout["stop"], rollout["ticks"] > 0) == ("end", True)
+    refused(run("act-model", "deploy", "run", "--recover"), "how a bag is read", code=2)
 
 
 def test_a_recording_of_the_training_set_is_known_in_another_dataset(there: Path) -> None:
