@@ -1,263 +1,296 @@
-"""One training step of ActCvae beside the structure of the original ACT, in turns.
+"""A training step and a prediction beside LeRobot's ACT and the original's own code, in turns.
 
-    python benchmarks/act_step.py            # published size, 1 camera 480x640, batch 2
-    python benchmarks/act_step.py --quick    # seconds, for a machine that should not judge time
+    python benchmarks/act_step.py --act PATH        # 3 cameras 480x640, batch 2; minutes
+    python benchmarks/act_step.py --device cuda --batch 8 --act PATH
+    python benchmarks/act_step.py --quick           # ours alone and small: seconds
     python benchmarks/act_step.py --json
 
-The original's structure is restated here from torch.nn modules: MultiheadAttention, a decoder
-of 7 layers that starts from zeros and of which the first one's output is used, an is_pad head
-that no loss reads, a mean over padding. Both sides share the ResNet, so that what differs is
-the transformer. "Dead" parameters are those whose gradient is zero after one step.
+PATH is a checkout of tonyzhaozh/act; without it that row is left out. Everybody is a process of its
+own, in an environment of its own, with the same pictures, the same number of threads and dropout
+0.1, and they take turns: one step each, round after round.
 
-Shape suffixes: B batch, N cameras, C channels, H height, W width, K action chunk, S state dim,
-A action dim, D hidden dim, T tokens, h and w of a feature map.
+train     from normalised pictures on the device to new weights: forward, loss, backward, gradient
+          clipping (the original has none), AdamW
+predict   from one observation, uint8 pictures and joints, to a chunk of 100 actions in radians
+
+LeRobot's default has one decoder layer, and so have the rows "1 layer"; the original has seven and
+uses one. In "bf16" the forward pass is under autocast. Our batch norms are always part of their
+convolutions, and those of the backbone run with channels last; on a GPU a row has all weights in
+that order, and one is compiled.
+
+Ratios are of the medians. `busy` is what the processor does in that time (FLOP of the step by
+torch's count) as a share of what it does in a large matrix product of the same precision, measured
+before: on a GPU the usual "MFU".
+
+Then `act-model train` itself runs on a store of JPEG pictures that is made for it: samples per
+second, the share of the time that it waited for data, and the hours that 100,000 steps at batch 8
+take at that pace.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
+import os
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+HERE = Path(__file__).resolve()
+sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent / "peers")]
 
-from act_model.config import LossConfig, ModelConfig
-from act_model.nn import ActCvae, act_loss
-from act_model.nn.backbone import CameraBackbone
-from act_model.nn.position import SinePosition2d, sinusoid_table
+from act_timing import Setup  # type: ignore[import-not-found]  # noqa: E402
 
-DEAD_BELOW = 1e-12  # largest gradient of a parameter that counts as none
+from benchmarks.peers import ACT, LEROBOT, NEWER, python_with  # noqa: E402
 
-
-class OriginalEncoderLayer(nn.Module):
-    """DETR's post-norm layer."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        dim, inner = config.hidden_dim, config.feedforward_dim
-        self.attention = nn.MultiheadAttention(dim, config.heads, config.dropout)
-        self.linear1, self.linear2 = nn.Linear(dim, inner), nn.Linear(inner, dim)
-        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, x_TBD: Tensor, position_T1D: Tensor, pad_BT: Tensor | None) -> Tensor:
-        placed = x_TBD + position_T1D
-        mixed = self.attention(placed, placed, x_TBD, key_padding_mask=pad_BT)[0]
-        x_TBD = self.norm1(x_TBD + self.dropout(mixed))
-        hidden = self.dropout(self.linear1(x_TBD).relu())
-        out_TBD: Tensor = self.norm2(x_TBD + self.dropout(self.linear2(hidden)))
-        return out_TBD
+STEPS, BATCH = 100_000, 8  # what LeRobot's recipe trains
 
 
-class OriginalDecoderLayer(OriginalEncoderLayer):
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
-        self.cross = nn.MultiheadAttention(config.hidden_dim, config.heads, config.dropout)
-        self.norm3 = nn.LayerNorm(config.hidden_dim)
-
-    def decode(self, x_KBD: Tensor, query_K1D: Tensor, memory: Tensor, position: Tensor) -> Tensor:
-        placed = x_KBD + query_K1D
-        x_KBD = self.norm1(x_KBD + self.dropout(self.attention(placed, placed, x_KBD)[0]))
-        read = self.cross(x_KBD + query_K1D, memory + position, memory)[0]
-        x_KBD = self.norm2(x_KBD + self.dropout(read))
-        hidden = self.dropout(self.linear1(x_KBD).relu())
-        out_KBD: Tensor = self.norm3(x_KBD + self.dropout(self.linear2(hidden)))
-        return out_KBD
-
-
-class OriginalAct(nn.Module):
-    """Seven decoder layers, one used; cameras without identity; sequence first."""
-
-    table: Tensor
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        dim, layer = config.hidden_dim, OriginalEncoderLayer
-        self.config = config
-        self.backbone = CameraBackbone(config.backbone, 1, per_camera=False)
-        self.input_proj = nn.Conv2d(self.backbone.channels, dim, 1)
-        self.cells = SinePosition2d(dim)
-        self.style_layers = nn.ModuleList(layer(config) for _ in range(config.style_layers))
-        self.encoder_layers = nn.ModuleList(layer(config) for _ in range(config.encoder_layers))
-        self.decoder_layers = nn.ModuleList(OriginalDecoderLayer(config) for _ in range(7))
-        self.decoder_norm = nn.LayerNorm(dim)
-        self.cls, self.queries = nn.Embedding(1, dim), nn.Embedding(config.chunk_size, dim)
-        self.extra_position = nn.Embedding(2, dim)
-        self.style_state = nn.Linear(config.state_dim, dim)
-        self.style_action = nn.Linear(config.action_dim, dim)
-        self.latent_proj = nn.Linear(dim, 2 * config.latent_dim)
-        self.latent_out = nn.Linear(config.latent_dim, dim)
-        self.state = nn.Linear(config.state_dim, dim)
-        self.action_head = nn.Linear(dim, config.action_dim)
-        self.is_pad_head = nn.Linear(dim, 1)
-        self.register_buffer("table", sinusoid_table(config.chunk_size + 2, dim)[:, None])
-
-    def forward(
-        self, images_BNCHW: Tensor, state_BS: Tensor, actions_BKA: Tensor, is_pad_BK: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        batch = len(state_BS)
-        cls_1BD = self.cls.weight[:, None].expand(-1, batch, -1)
-        actions_KBD = self.style_action(actions_BKA).transpose(0, 1)
-        style = torch.cat([cls_1BD, self.style_state(state_BS)[None], actions_KBD])
-        pad_BT = torch.cat([is_pad_BK.new_zeros(batch, 2), is_pad_BK], dim=1)
-        for layer in self.style_layers:
-            style = layer(style, self.table, pad_BT)
-        mu, logvar = self.latent_proj(style[0]).chunk(2, dim=-1)
-        z = mu + torch.randn_like(mu) * (logvar / 2).exp()
-
-        maps, cells = [], []
-        for n in range(images_BNCHW.shape[1]):  # camera by camera
-            features_BDhw = self.input_proj(self.backbone(images_BNCHW[:, n : n + 1])[:, 0])
-            maps.append(features_BDhw.flatten(2).permute(2, 0, 1))
-            cells.append(self.cells(features_BDhw))
-        memory = torch.cat([self.latent_out(z)[None], self.state(state_BS)[None], *maps])
-        position = torch.cat([self.extra_position.weight, *cells])[:, None]
-        for layer in self.encoder_layers:
-            memory = layer(memory, position, None)
-        query_K1D = self.queries.weight[:, None]
-        x_KBD = torch.zeros_like(query_K1D).expand(-1, batch, -1)
-        kept = []
-        for layer in self.decoder_layers:
-            assert isinstance(layer, OriginalDecoderLayer)
-            x_KBD = layer.decode(x_KBD, query_K1D, memory, position)
-            kept.append(self.decoder_norm(x_KBD))
-        decoded_BKD = torch.stack(kept)[0].transpose(0, 1)
-        self.is_pad_head(decoded_BKD)
-        return self.action_head(decoded_BKD), mu, logvar
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass
 class Contender:
+    """One process that takes part.
+
+    Attributes:
+        command: Starts it; the setup follows, and `after` that.
+        times: Of its turns, in milliseconds.
+    """
+
     name: str
-    model: nn.Module
-    loss: Callable[[], Tensor]
-    optimiser: torch.optim.Optimizer
+    setup: Setup
+    command: list[str]
+    after: list[str] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
 
-    def step(self) -> float:
-        """Milliseconds of forward, backward and optimiser."""
+    @contextmanager
+    def running(self) -> Iterator[subprocess.Popen[str]]:
+        """Started, with its network built."""
+        words = [*self.command, self.setup.dump(), *self.after]
+        env = {**os.environ, "PYTHONPATH": "", "HF_HUB_OFFLINE": "1"}
+        env |= {"OMP_NUM_THREADS": str(self.setup.threads), "PYTHONWARNINGS": "ignore"}
+        with subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+        ) as process:
+            try:
+                assert process.stdout is not None
+                self.facts = json.loads(process.stdout.readline() or "{}")
+                if not self.facts:
+                    raise RuntimeError(f"{self.name} did not start: {words}")
+                yield process
+            finally:
+                process.kill()
+
+    def turn(self, process: subprocess.Popen[str]) -> float:
+        """One more step."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        return float(process.stdout.readline())
+
+
+def contenders(setup: Setup, args: argparse.Namespace) -> list[Contender]:
+    """Who takes part in one of the two contests."""
+    peers = HERE.parent / "peers"
+    ours = [sys.executable, str(peers / "act_ours.py")]
+    found = []
+    gpu = setup.device != "cpu"
+    if not args.quick and (python := python_with("lerobot", LEROBOT, NEWER)):
+        command = [str(python), str(peers / "act_lerobot.py")]
+        found.append(Contender("LeRobot", setup, command))
+        found.append(Contender("LeRobot, bf16", replace(setup, precision="bf16"), command))
+    if args.act is not None and (python := python_with("act", ACT, NEWER)):
+        command = [str(python), str(peers / "act_originals.py"), "time"]
+        after = ["act", str(args.act.resolve())]
+        found.append(Contender("original", replace(setup, decoder_layers=7), command, after))
+    for layers in (1,) if args.quick else (1, 4):
+        name = f"ours, {layers} layer{'s' if layers > 1 else ''}"
+        own = replace(setup, decoder_layers=layers)
+        found.append(Contender(name, own, ours))
+        found.append(Contender(f"{name}, bf16", replace(own, precision="bf16"), ours))
+        if gpu:
+            last = replace(own, precision="bf16", channels_last=True)
+            found.append(Contender(f"{name}, bf16, channels last", last, ours))
+            compiled = replace(last, compile=True)
+            found.append(Contender(f"{name}, bf16, compiled", compiled, ours))
+    return found
+
+
+def contest(setup: Setup, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The rows of one table."""
+    entrants = contenders(setup, args)
+    with ExitStack() as stack:
+        processes = [stack.enter_context(entrant.running()) for entrant in entrants]
+        for number in range(args.rounds + 1):
+            for entrant, process in zip(entrants, processes, strict=True):
+                taken = entrant.turn(process)
+                if number:  # the first one warms up
+                    entrant.times.append(taken)
+    median = {entrant.name: statistics.median(entrant.times) for entrant in entrants}
+    peaks = {p: matmul_flops(setup, p) for p in {entrant.setup.precision for entrant in entrants}}
+    gflops = {e.name: e.facts.get("gflop") for e in entrants}
+    rows = []
+    for entrant in entrants:
+        name, own = entrant.name, entrant.setup
+        gflop = gflops[name] or gflops[name.removesuffix(", compiled")]  # not counted when compiled
+        seconds = median[name] / 1e3
+        rows.append(
+            {
+                "what": own.what,
+                "name": name,
+                "median_ms": median[name],
+                "min_ms": min(entrant.times),
+                "of_lerobot": _ratio(median, name, "LeRobot"),
+                "of_original": _ratio(median, name, "original"),
+                "samples_per_s": (own.batch if own.what == "train" else 1) / seconds,
+                "gflop": gflop,
+                "busy": gflop * 1e9 / seconds / peaks[own.precision],
+                "parameters": entrant.facts["parameters"],
+                "dead_share": entrant.facts.get("dead_share"),
+            }
+        )
+    return rows
+
+
+def _ratio(median: dict[str, float], name: str, peer: str) -> float | None:
+    return median[name] / median[peer] if peer in median else None
+
+
+def matmul_flops(setup: Setup, precision: str) -> float:
+    """Operations per second of a large matrix product, the best of a few."""
+    import torch
+
+    torch.set_num_threads(setup.threads)
+    side = 512 if setup.small else 8192 if setup.device != "cpu" else 2048
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.randn(side, side, device=setup.device).to(kind)
+    taken = []
+    for _ in range(6):
         start = time.perf_counter()
-        self.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(self.loss())
-        self.optimiser.step()
-        return (time.perf_counter() - start) * 1e3
-
-    def gflop(self) -> float:
-        """Operations of one step, in 10^9: unlike time, the same on every machine."""
-        with FlopCounterMode(display=False) as counter:
-            self.step()
-        return float(counter.get_total_flops()) / 1e9
-
-    def dead_share(self) -> float:
-        """Share of parameters whose whole tensor has no gradient after the last step."""
-        parameters = list(self.model.parameters())
-        dead = sum(
-            p.numel() for p in parameters if p.grad is None or p.grad.abs().max() < DEAD_BELOW
-        )
-        return dead / sum(p.numel() for p in parameters)
+        a @ a
+        if setup.device != "cpu":
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - start)
+    return 2 * side**3 / min(taken)
 
 
-def contenders(config: ModelConfig, batch: int) -> list[Contender]:
-    torch.manual_seed(0)
-    images = torch.randn(batch, len(config.cameras), 3, *config.image_size)
-    state = torch.randn(batch, config.state_dim)
-    actions = torch.randn(batch, config.chunk_size, config.action_dim)
-    is_pad = torch.zeros(batch, config.chunk_size, dtype=torch.bool)
-    is_pad[-1, config.chunk_size // 2 :] = True
+def from_store(setup: Setup, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """`act-model train` on a store of its own, by precision."""
+    import numpy as np
 
-    def ours(model: ActCvae) -> Callable[[], Tensor]:
-        def loss() -> Tensor:
-            output = model(images, state, actions, is_pad)
-            return act_loss(output, actions, is_pad, LossConfig()).total
+    from benchmarks.peers.loaders import JOINTS, SHAPE, write_dataset
 
-        return loss
+    steps = 4 if args.quick else args.store_steps
+    rows = []
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        length = 40 if args.quick else 300
+        rng = np.random.default_rng(0)
+        pictures = [[_scene(rng, SHAPE) for _ in range(setup.cameras)] for _ in range(20)]
+        frames = [pictures[t % len(pictures)] for t in range(length)]
+        numbers = rng.normal(size=(length, 2, JOINTS)).astype(np.float32)
+        write_dataset(folder / "ds.zarr", frames, numbers)
+        for precision in ("fp32",) if args.quick else ("fp32", "bf16"):
+            row = _trained(folder, setup, precision, steps)
+            rows.append({"what": "store", "name": f"act-model train, {precision}", **row})
+    return rows
 
-    def theirs(model: OriginalAct) -> Callable[[], Tensor]:
-        def loss() -> Tensor:
-            predicted, mu, logvar = model(images, state, actions, is_pad)
-            l1: Tensor = ((predicted - actions).abs() * ~is_pad[..., None]).mean()
-            kl: Tensor = (-0.5 * (1 + logvar - mu.square() - logvar.exp())).sum(-1).mean()
-            return l1 + 10 * kl
 
-        return loss
+def _scene(rng: Any, shape: tuple[int, ...]) -> Any:
+    """A picture that costs a JPEG decoder what a camera's costs: shapes, and a little noise."""
+    import numpy as np
 
-    original = OriginalAct(config)
-    deep = ActCvae(config.model_copy(update={"decoder_layers": 4}))
-    default = ActCvae(config)
-    entries: list[tuple[str, nn.Module, Callable[[], Tensor]]] = [
-        ("original structure, 7 decoder layers, 1 used", original, theirs(original)),
-        ("ours, 4 decoder layers, all used", deep, ours(deep)),
-        (f"ours, {config.decoder_layers} decoder layer", default, ours(default)),
-    ]
-    return [
-        Contender(
-            name=name,
-            model=model,
-            loss=loss,
-            optimiser=torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=1e-4),
-        )
-        for name, model, loss in entries
-    ]
+    coarse = rng.integers(0, 256, (shape[0] // 16, shape[1] // 16, 3))
+    smooth = coarse.repeat(16, axis=0).repeat(16, axis=1)
+    return np.clip(smooth + rng.normal(scale=2, size=shape), 0, 255).astype(np.uint8)
+
+
+def _trained(folder: Path, setup: Setup, precision: str, steps: int) -> dict[str, Any]:
+    config = folder / f"{precision}.json"
+    model = {"decoder_layers": 1, "image_size": [setup.height, setup.width]}
+    if setup.small:
+        model |= {"hidden_dim": 64, "feedforward_dim": 128, "encoder_layers": 1, "style_layers": 1}
+    train = {"precision": precision, "channels_last": setup.device != "cpu"}
+    config.write_text(json.dumps({"model": model, "train": train}))
+    run = folder / precision
+    words = [
+        Path(sys.executable).with_name("act-model"), "train", folder / "ds.zarr", "--out", run,
+        "--config", config, "--steps", steps, "--batch-size", setup.batch, "--chunk", setup.chunk,
+        "--workers", 2, "--backbone-weights", "none", "--device", setup.device,
+        "--val-every", steps,
+    ]  # fmt: skip
+    env = {**os.environ, "OMP_NUM_THREADS": str(setup.threads), "ACT_REGISTRY": str(folder / "r")}
+    subprocess.run([str(w) for w in words], check=True, env=env, stdout=subprocess.DEVNULL)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    taken = [line for line in lines if "samples_per_s" in line][1:]  # the first one warms up
+    pace = statistics.median(line["samples_per_s"] for line in taken)
+    spent = sum(1 / line["samples_per_s"] for line in taken)
+    return {
+        "samples_per_s": pace,
+        "data_wait": sum(line["data_wait"] / line["samples_per_s"] for line in taken) / spent,
+        "hours_of_100k": STEPS * BATCH / pace / 3600,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=4, help="timed steps of each, in turns")
-    parser.add_argument("--quick", action="store_true", help="a small network and picture")
+    parser.add_argument("--rounds", type=int, default=5, help="timed turns of each")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=2, help="of a training step")
+    parser.add_argument("--cameras", type=int, default=3)
+    parser.add_argument("--act", type=Path, help="a checkout of tonyzhaozh/act")
+    parser.add_argument("--store-steps", type=int, default=20, help="of act-model train; 0: none")
+    parser.add_argument("--quick", action="store_true", help="a small network, and no peers")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
-    small = {"image_size": (96, 128), "hidden_dim": 64, "feedforward_dim": 128, "chunk_size": 20}
-    size = {"state_dim": 14, "action_dim": 14, "cameras": ("top",)}
-    config = ModelConfig.model_validate(size | (small if args.quick else {}))
-    batch = 2
-
-    entrants = contenders(config, batch)
-    gflop = [entrant.gflop() for entrant in entrants]  # and warm up
-    dead = [entrant.dead_share() for entrant in entrants]
-    times: list[list[float]] = [[] for _ in entrants]
-    for _ in range(args.rounds):
-        for entrant, taken in zip(entrants, times, strict=True):
-            gc.collect()
-            taken.append(entrant.step())
-    rows = [
-        {
-            "name": entrant.name,
-            "median_ms": statistics.median(taken),
-            "min_ms": min(taken),
-            # Of the minima: other work on the machine only ever adds time.
-            "speed_vs_original": min(times[0]) / min(taken),
-            "gflop": work,
-            "parameters": sum(p.numel() for p in entrant.model.parameters()),
-            "dead_share": share,
-        }
-        for entrant, taken, work, share in zip(entrants, times, gflop, dead, strict=True)
-    ]
-    height, width = config.image_size
-    setup = {
-        "batch": batch,
-        "cameras": len(config.cameras),
-        "image": [height, width],
-        "rounds": args.rounds,
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
-    }
+    threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    setup = Setup(
+        "train", device=args.device, threads=threads, batch=args.batch, cameras=args.cameras
+    )
+    if args.quick:
+        args.rounds = 2
+        setup = replace(setup, small=True, height=96, width=128, cameras=1, chunk=20)
+    rows = contest(setup, args) + contest(replace(setup, what="predict"), args)
+    if args.store_steps:
+        rows += from_store(setup, args)
     if args.json:
-        print(json.dumps({"setup": setup, "rows": rows}, indent=2))
-        return
-    print(f"train step on CPU, batch {batch}, 1 camera {height}x{width}, {args.rounds} rounds")
-    heads = ("median ms", "min ms", "speed", "GFLOP", "parameters", "dead")
-    print(f"{'':46}" + "".join(f"{head:>11}" for head in heads))
+        print(json.dumps({"setup": json.loads(setup.dump()), "rows": rows}, indent=2))
+    else:
+        print_tables(setup, rows)
+
+
+def print_tables(setup: Setup, rows: list[dict[str, Any]]) -> None:
+    """For people."""
+    print(
+        f"{setup.device}, {setup.threads} threads, {setup.cameras} cameras "
+        f"{setup.height}x{setup.width}, batch {setup.batch} in training"
+    )
+    heads = ("median ms", "min ms", "of LeRobot", "of original", "samples/s", "GFLOP", "busy")
+    for what in ("train", "predict"):
+        print(f"{what:32}" + "".join(f"{head:>12}" for head in heads) + f"{'parameters':>13}  dead")
+        for row in rows:
+            if row["what"] == what:
+                ratios = [row["of_lerobot"], row["of_original"]]
+                shown = "".join(f"{'-' if r is None else format(r, '.2f'):>12}" for r in ratios)
+                dead = "" if row["dead_share"] is None else f"{row['dead_share']:6.1%}"
+                print(
+                    f"{row['name']:32}{row['median_ms']:12.1f}{row['min_ms']:12.1f}{shown}"
+                    f"{row['samples_per_s']:12.2f}{row['gflop']:12.1f}{row['busy']:12.0%}"
+                    f"{row['parameters']:13,}{dead}"
+                )
     for row in rows:
-        print(
-            f"{row['name']:46}{row['median_ms']:11.0f}{row['min_ms']:11.0f}"
-            f"{row['speed_vs_original']:10.2f}x{row['gflop']:11.1f}"
-            f"{row['parameters']:11,}{row['dead_share']:11.1%}"
-        )
+        if row["what"] == "store":
+            print(
+                f"{row['name']:32}{row['samples_per_s']:8.2f} samples/s, waits for data "
+                f"{row['data_wait']:.1%}, 100k steps at batch 8: {row['hours_of_100k']:.1f} h"
+            )
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@
 All in turns, with the same number of threads, on the CPU, from uint8 pictures and joints to a chunk
 of actions in radians:
 
-original   the structure of tonyzhaozh/act (see act_step.py: 7 decoder layers, one used), camera by
-           camera, its batch norms beside their convolutions, its way from pictures to tensors
+original   the structure of tonyzhaozh/act (peers/act_structure.py: 7 decoder layers, one used),
+           camera by camera, its batch norms beside their convolutions, its own way from pictures
+           to tensors
 ours       `Policy.predict`, 4 decoder layers, all used
 onnx       the same policy exported and run by ONNX Runtime
 ours-1     `Policy.predict` with 1 decoder layer, as LeRobot's default network has
 onnx-1     the same exported
-lerobot    LeRobot 0.4.4 in an environment of its own: its preprocessing, `predict_action_chunk`,
+lerobot    LeRobot 0.6.1 in an environment of its own: its preprocessing, `predict_action_chunk`,
            its postprocessing; the same sizes as ours-1. Its weights are random, as all here are:
            what is compared is time, which they do not change.
 """
@@ -36,7 +37,6 @@ from typing import Any
 HERE = Path(__file__).resolve()
 sys.path.insert(0, str(HERE.parent.parent))
 
-LEROBOT = ("lerobot==0.4.4",)
 CAMERAS = ("cam_0", "cam_1", "cam_2")
 JOINTS = 14
 
@@ -96,7 +96,7 @@ def original(config: Any, seen: dict[str, Any]) -> Callable[[], object]:
     from torchvision.ops import FrozenBatchNorm2d
     from torchvision.transforms import Normalize
 
-    from benchmarks.act_step import OriginalAct, OriginalDecoderLayer
+    from benchmarks.peers.act_structure import OriginalAct, OriginalDecoderLayer
 
     network = OriginalAct(config).eval()
     resnet = models.resnet18(weights=None, norm_layer=FrozenBatchNorm2d)
@@ -136,9 +136,9 @@ def original(config: Any, seen: dict[str, Any]) -> Callable[[], object]:
 
 def lerobot(stack: ExitStack, picture: tuple[int, int], threads: int) -> Callable[[], float] | None:
     """Milliseconds of one prediction in LeRobot's process; None where it cannot be had."""
-    from benchmarks.peers import python_with
+    from benchmarks.peers import LEROBOT, NEWER, python_with
 
-    python = python_with("lerobot-0.4.4", LEROBOT, ("python3.11", "python3.10"))
+    python = python_with("lerobot", LEROBOT, NEWER)
     if python is None:
         return None
     child = stack.enter_context(

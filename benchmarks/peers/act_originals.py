@@ -5,6 +5,10 @@
 builds small policies with that program's own classes, takes a few training steps with them, saves
 them as it does, and writes `seen.npz`: what they predict, and what a training step said.
 
+    python act_originals.py time SETUP PROGRAM CHECKOUT
+
+takes part in act_step.py.
+
 PROGRAM is act (tonyzhaozh/act), act-plus-plus (MarkFzp/act-plus-plus) or cobot_magic
 (agilexrobotics/cobot_magic). Their programs are changed in three places: nothing is downloaded, a
 network stays on the CPU where there is no GPU, and what their ACT does not use (the diffusion
@@ -19,6 +23,7 @@ import sys
 import types
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -221,7 +226,48 @@ def save(folder: Path, program: str, checkout: Path, variant: Variant, seed: int
     )  # fmt: skip
 
 
+def time_steps(setup: Any, program: str, checkout: Path) -> None:
+    """Answer as act_timing.py wants it."""
+    from act_timing import answer, batch_of, observation_of
+
+    sizes = setup.sizes()
+    fields = {"hidden_dim": sizes["hidden"], "dim_feedforward": sizes["inner"]}
+    fields |= {"enc_layers": sizes["layers"], "dropout": 0.1, "camera_names": setup.camera_names()}
+    variant = Variant(cameras=setup.cameras, fields=fields)
+    torch.manual_seed(0)
+    with redirect_stdout(sys.stderr):  # they print their size
+        policy = policy_of(program, checkout, variant, setup.chunk)
+    ask = call(program, policy, variant)
+    optimizer = policy.configure_optimizers()
+    images, state, actions, is_pad = batch_of(setup)
+    pictures, joints = observation_of(setup)
+    mean, std = np.zeros_like(joints), np.ones_like(joints)
+
+    def train() -> None:
+        optimizer.zero_grad()
+        with setup.autocast():
+            loss = ask(images, None, state, actions, is_pad)["loss"]
+        loss.backward()
+        optimizer.step()
+
+    def predict() -> object:
+        with torch.inference_mode(), setup.autocast():
+            stacked = np.stack([picture.transpose(2, 0, 1) for picture in pictures.values()])
+            seen = torch.from_numpy(stacked / 255.0).float().to(setup.device)[None]
+            at = torch.from_numpy((joints - mean) / std).float().to(setup.device)[None]
+            actions: object = ask(seen, None, at)[0].float().cpu().numpy() * std + mean
+            return actions
+
+    policy.train(setup.what == "train")
+    answer(setup, policy, train if setup.what == "train" else predict)
+
+
 if __name__ == "__main__":
-    _, what, folder, program, checkout = sys.argv
-    for seed, (name, variant) in enumerate(VARIANTS[program].items()):
-        save(Path(folder) / name, program, Path(checkout), variant, seed)
+    what, where, program, checkout = sys.argv[1:]
+    if what == "time":
+        from act_timing import Setup
+
+        time_steps(Setup.load(where), program, Path(checkout))
+    else:
+        for seed, (name, variant) in enumerate(VARIANTS[program].items()):
+            save(Path(where) / name, program, Path(checkout), variant, seed)

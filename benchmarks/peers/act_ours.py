@@ -1,0 +1,78 @@
+"""Our network and what trains and deploys it, as one of those who take part in act_step.py.
+
+python act_ours.py SETUP
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from act_timing import Setup, answer, batch_of, observation_of  # type: ignore[import-not-found]
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from act_model.config import LossConfig, ModelConfig, TrainConfig
+from act_model.nn import ActCvae, act_loss
+from act_model.policy import Policy
+from act_model.step import new_optimizer
+from benchmarks.peers.serving import JOINTS, save_checkpoint
+
+
+def config_of(setup: Setup) -> ModelConfig:
+    """LeRobot's default network with one decoder layer, ours with more."""
+    sizes = setup.sizes()
+    return ModelConfig(
+        state_dim=JOINTS, action_dim=JOINTS, cameras=tuple(setup.camera_names()),
+        image_size=(setup.height, setup.width), chunk_size=setup.chunk,
+        hidden_dim=sizes["hidden"], feedforward_dim=sizes["inner"],
+        encoder_layers=sizes["layers"], style_layers=sizes["layers"],
+        decoder_layers=setup.decoder_layers,
+    )  # fmt: skip
+
+
+def training(setup: Setup) -> tuple[torch.nn.Module, Callable[[], object]]:
+    """A step as `act-model train` takes it, from pictures that are normalised."""
+    torch.manual_seed(0)
+    network = ActCvae(config_of(setup)).train().to(setup.device)
+    if setup.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if setup.compile:
+        network.compile()
+    optimizer = new_optimizer(network, TrainConfig())
+    images, state, actions, is_pad = batch_of(setup)
+
+    def step() -> None:
+        network.zero_grad(set_to_none=True)
+        with setup.autocast():
+            output = network(images, state, actions, is_pad)
+            loss = act_loss(output, actions, is_pad, LossConfig()).total
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+        optimizer.step()
+
+    return network, step
+
+
+def predicting(setup: Setup, folder: Path) -> tuple[torch.nn.Module, Callable[[], object]]:
+    """`Policy.predict`, as a rollout calls it."""
+    save_checkpoint(folder / "best", config_of(setup), (setup.height, setup.width))
+    policy = Policy.load(folder / "best", setup.device)
+    pictures, joints = observation_of(setup)
+    seen = {"qpos": joints} | {f"images/{name}": p for name, p in pictures.items()}
+
+    def predict() -> object:
+        with setup.autocast():
+            return policy.predict(seen)
+
+    return policy.network, predict
+
+
+if __name__ == "__main__":
+    setup = Setup.load(sys.argv[1])
+    with TemporaryDirectory() as scratch:
+        made = training(setup) if setup.what == "train" else predicting(setup, Path(scratch))
+        answer(setup, *made)
