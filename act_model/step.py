@@ -143,14 +143,14 @@ class Stepper:
     ) -> tuple[dict[str, float], float]:
         self._ranks.add_gradients(self.net)
         self.scaler.unscale_(self.optimizer)
-        limit = self._config.grad_clip or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), limit)
+        norm = gradient_norm(self.net)
         # One synchronisation with the device per step, for all the numbers together.
         *values, grad_norm = torch.cat([sums, norm.detach().double()[None]]).tolist()
         values = [self._ranks.total(value) for value in values]
         losses = dict(zip(("loss", *names), values, strict=True))
         finite = losses if self.scaler.is_enabled() else {**losses, "grad_norm": grad_norm}
         check_finite(finite, step + 1, good)
+        clip_gradient(self.net, norm, self._config.grad_clip or math.inf)
         self.scaler.step(self.optimizer)  # with "fp16" it skips a step whose gradient overflowed
         self.scaler.update()
         return losses, grad_norm
@@ -192,6 +192,21 @@ def new_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
         rate = config.lr_backbone
         groups.append({"params": backbone, "lr": rate, "full_lr": rate})
     return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def gradient_norm(net: nn.Module) -> Tensor:
+    """The norm of all gradients together, a scalar on their device."""
+    gradients = [p.grad for p in net.parameters() if p.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients)
+
+
+def clip_gradient(net: nn.Module, norm: Tensor, limit: float) -> None:
+    """Scale the gradients, whose norm is `norm`, to one of `limit`, where it is larger.
+
+    To the bit what `torch.nn.utils.clip_grad_norm_` does, which multiplies by 1 where it is not.
+    """
+    if norm.item() + 1e-6 > limit:
+        torch.nn.utils.clip_grads_with_norm_(net.parameters(), limit, norm)
 
 
 def rate_factor(config: TrainConfig, step: int) -> float:

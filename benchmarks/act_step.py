@@ -18,9 +18,9 @@ uses one. In "bf16" the forward pass is under autocast. Our batch norms are alwa
 convolutions, and those of the backbone run with channels last; on a GPU a row has all weights in
 that order, and one is compiled.
 
-Ratios are of the medians. `busy` is what the processor does in that time (FLOP of the step by
-torch's count) as a share of what it does in a large matrix product of the same precision, measured
-before: on a GPU the usual "MFU".
+Ratios are of the medians, and of those of CPU time, which other programs disturb less. `busy` is
+what the processor does in that time (FLOP of the step by torch's count) as a share of what it does
+in a large matrix product of the same precision, measured in the same run: on a GPU the usual "MFU".
 
 Then `act-model train` itself runs on a store of JPEG pictures that is made for it: samples per
 second, the share of the time that it waited for data, and the hours that 100,000 steps at batch 8
@@ -60,6 +60,7 @@ class Contender:
     Attributes:
         command: Starts it; the setup follows, and `after` that.
         times: Of its turns, in milliseconds.
+        cpu: The same in CPU time: with one thread on a CPU, what the others' work does not change.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Contender:
     command: list[str]
     after: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
@@ -87,13 +89,14 @@ class Contender:
             finally:
                 process.kill()
 
-    def turn(self, process: subprocess.Popen[str]) -> float:
-        """One more step."""
+    def turn(self, process: subprocess.Popen[str]) -> tuple[float, float]:
+        """One more step: milliseconds, and those of CPU time."""
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write("\n")
         process.stdin.flush()
-        return float(process.stdout.readline())
+        taken, cpu = process.stdout.readline().split()
+        return float(taken), float(cpu)
 
 
 def contenders(setup: Setup, args: argparse.Namespace) -> list[Contender]:
@@ -130,10 +133,12 @@ def contest(setup: Setup, args: argparse.Namespace) -> list[dict[str, Any]]:
         processes = [stack.enter_context(entrant.running()) for entrant in entrants]
         for number in range(args.rounds + 1):
             for entrant, process in zip(entrants, processes, strict=True):
-                taken = entrant.turn(process)
+                taken, cpu = entrant.turn(process)
                 if number:  # the first one warms up
                     entrant.times.append(taken)
+                    entrant.cpu.append(cpu)
     median = {entrant.name: statistics.median(entrant.times) for entrant in entrants}
+    cpu_ms = {entrant.name: statistics.median(entrant.cpu) for entrant in entrants}
     peaks = {p: matmul_flops(setup, p) for p in {entrant.setup.precision for entrant in entrants}}
     gflops = {e.name: e.facts.get("gflop") for e in entrants}
     rows = []
@@ -146,8 +151,9 @@ def contest(setup: Setup, args: argparse.Namespace) -> list[dict[str, Any]]:
                 "what": own.what,
                 "name": name,
                 "median_ms": median[name],
-                "min_ms": min(entrant.times),
+                "cpu_ms": cpu_ms[name],
                 "of_lerobot": _ratio(median, name, "LeRobot"),
+                "cpu_of_lerobot": _ratio(cpu_ms, name, "LeRobot"),
                 "of_original": _ratio(median, name, "original"),
                 "samples_per_s": (own.batch if own.what == "train" else 1) / seconds,
                 "gflop": gflop,
@@ -272,17 +278,17 @@ def print_tables(setup: Setup, rows: list[dict[str, Any]]) -> None:
         f"{setup.device}, {setup.threads} threads, {setup.cameras} cameras "
         f"{setup.height}x{setup.width}, batch {setup.batch} in training"
     )
-    heads = ("median ms", "min ms", "of LeRobot", "of original", "samples/s", "GFLOP", "busy")
+    heads = ("median ms", "CPU ms", "of LeRobot", "in CPU", "of original", "GFLOP", "busy")
     for what in ("train", "predict"):
         print(f"{what:32}" + "".join(f"{head:>12}" for head in heads) + f"{'parameters':>13}  dead")
         for row in rows:
             if row["what"] == what:
-                ratios = [row["of_lerobot"], row["of_original"]]
+                ratios = [row["of_lerobot"], row["cpu_of_lerobot"], row["of_original"]]
                 shown = "".join(f"{'-' if r is None else format(r, '.2f'):>12}" for r in ratios)
                 dead = "" if row["dead_share"] is None else f"{row['dead_share']:6.1%}"
                 print(
-                    f"{row['name']:32}{row['median_ms']:12.1f}{row['min_ms']:12.1f}{shown}"
-                    f"{row['samples_per_s']:12.2f}{row['gflop']:12.1f}{row['busy']:12.0%}"
+                    f"{row['name']:32}{row['median_ms']:12.1f}{row['cpu_ms']:12.1f}{shown}"
+                    f"{row['gflop']:12.1f}{row['busy']:12.0%}"
                     f"{row['parameters']:13,}{dead}"
                 )
     for row in rows:

@@ -32,8 +32,10 @@ def resnet(name: str) -> nn.Sequential:
     net = nn.Sequential()
     net.add_module("conv1", nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False))
     net.add_module("bn1", FrozenNorm(channels))
-    net.add_module("relu", nn.ReLU(inplace=True))
+    # torchvision has the ReLU first. The largest of what is above 0 is the same either way, and
+    # behind the pooling there is a quarter of the numbers.
     net.add_module("maxpool", nn.MaxPool2d(3, stride=2, padding=1))
+    net.add_module("relu", nn.ReLU(inplace=True))
     for number, (width, count) in enumerate(zip(_WIDTHS, _BLOCKS[name], strict=True), 1):
         layer = nn.Sequential()
         for i in range(count):

@@ -63,8 +63,9 @@ class StyleEncoder(nn.Module):
         cls_B1D = self.cls_D.expand_as(state_B1D)
         tokens_BTD = torch.cat([cls_B1D.to(state_B1D.dtype), state_B1D, actions_BKD], dim=1)
         keep_BT = functional.pad(~is_pad_BK, (2, 0), value=True)
-        out_BTD: Tensor = self.encoder(tokens_BTD, self.table_TD[: tokens_BTD.shape[1]], keep_BT)
-        return out_BTD[:, 0]
+        table_TD = self.table_TD[: tokens_BTD.shape[1]]
+        out_B1D: Tensor = self.encoder(tokens_BTD, table_TD, keep_BT, first=1)
+        return out_B1D[:, 0]
 
 
 class GaussianLatent(nn.Module):

@@ -6,8 +6,11 @@ H heads, E dim of one head.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from act_model.nn.dropout import Dropout, dropped
 
 
 class Attention(nn.Module):
@@ -36,12 +39,12 @@ class Attention(nn.Module):
         self, query_BQD: Tensor, key_BSD: Tensor, value_BSD: Tensor, keep_BS: Tensor | None = None
     ) -> Tensor:
         """(B, Q, D). `keep_BS` is False at tokens that nobody may read."""
-        mixed_BHQE = functional.scaled_dot_product_attention(
+        mixed_BHQE = _attend(
             self._split(self.query(query_BQD)),
             self._split(self.key(key_BSD)),
             self._split(self.value(value_BSD)),
-            attn_mask=None if keep_BS is None else keep_BS[:, None, None, :],
-            dropout_p=self.dropout if self.training else 0.0,
+            None if keep_BS is None else keep_BS[:, None, None, :],
+            self.dropout if self.training else 0.0,
         )
         out_BQD: Tensor = self.out(mixed_BHQE.transpose(1, 2).flatten(2))
         return out_BQD
@@ -52,6 +55,24 @@ class Attention(nn.Module):
         return x_BTD.view(batch, tokens, self.heads, -1).transpose(1, 2)
 
 
+def _attend(
+    query_BHQE: Tensor,
+    key_BHSE: Tensor,
+    value_BHSE: Tensor,
+    keep_B11S: Tensor | None,
+    dropout: float,
+) -> Tensor:
+    """(B, H, Q, E): torch's fused attention, but on a CPU with dropout, where it is not fused."""
+    if not dropout or query_BHQE.device.type != "cpu":
+        return functional.scaled_dot_product_attention(
+            query_BHQE, key_BHSE, value_BHSE, attn_mask=keep_B11S, dropout_p=dropout
+        )
+    scores_BHQS = query_BHQE * query_BHQE.shape[-1] ** -0.5 @ key_BHSE.transpose(2, 3)
+    if keep_B11S is not None:
+        scores_BHQS = scores_BHQS.masked_fill(~keep_B11S, -torch.inf)
+    return dropped(scores_BHQS.softmax(dim=-1), dropout) @ value_BHSE
+
+
 class FeedForward(nn.Sequential):
     """Two layers with a ReLU, token by token."""
 
@@ -59,7 +80,7 @@ class FeedForward(nn.Sequential):
         widen, narrow = nn.Linear(dim, inner_dim), nn.Linear(inner_dim, dim)
         nn.init.xavier_uniform_(widen.weight)
         nn.init.xavier_uniform_(narrow.weight)
-        super().__init__(widen, nn.ReLU(), nn.Dropout(dropout), narrow)
+        super().__init__(widen, nn.ReLU(), Dropout(dropout), narrow)
 
 
 class EncoderLayer(nn.Module):
@@ -70,15 +91,21 @@ class EncoderLayer(nn.Module):
         self.attention = Attention(dim, heads, dropout)
         self.feed_forward = FeedForward(dim, inner_dim, dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, x_BSD: Tensor, position_SD: Tensor, keep_BS: Tensor | None = None) -> Tensor:
-        """(B, S, D)."""
+    def forward(
+        self,
+        x_BSD: Tensor,
+        position_SD: Tensor,
+        keep_BS: Tensor | None = None,
+        first: int | None = None,
+    ) -> Tensor:
+        """(B, S, D), or what becomes of the `first` tokens."""
         placed_BSD = x_BSD + position_SD
-        mixed_BSD = self.attention(placed_BSD, placed_BSD, x_BSD, keep_BS)
-        x_BSD = self.norms[0](x_BSD + self.dropout(mixed_BSD))
-        out_BSD: Tensor = self.norms[1](x_BSD + self.dropout(self.feed_forward(x_BSD)))
-        return out_BSD
+        mixed_BTD = self.attention(placed_BSD[:, :first], placed_BSD, x_BSD, keep_BS)
+        x_BTD = self.norms[0](x_BSD[:, :first] + self.dropout(mixed_BTD))
+        out_BTD: Tensor = self.norms[1](x_BTD + self.dropout(self.feed_forward(x_BTD)))
+        return out_BTD
 
 
 class DecoderLayer(nn.Module):
@@ -90,7 +117,7 @@ class DecoderLayer(nn.Module):
         self.cross_attention = Attention(dim, heads, dropout)
         self.feed_forward = FeedForward(dim, inner_dim, dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, x_BQD: Tensor, position_QD: Tensor, memory_BSD: Tensor, placed_memory_BSD: Tensor
@@ -114,11 +141,22 @@ class Encoder(nn.Module):
             EncoderLayer(dim, heads, inner_dim, dropout) for _ in range(layers)
         )
 
-    def forward(self, x_BSD: Tensor, position_SD: Tensor, keep_BS: Tensor | None = None) -> Tensor:
-        """(B, S, D); `keep_BS` is False at padding."""
-        for layer in self.layers:
+    def forward(
+        self,
+        x_BSD: Tensor,
+        position_SD: Tensor,
+        keep_BS: Tensor | None = None,
+        first: int | None = None,
+    ) -> Tensor:
+        """(B, S, D), or of the `first` tokens; `keep_BS` is False at padding.
+
+        What the last layer makes of the other tokens is not computed then.
+        """
+        *layers, last = self.layers
+        for layer in layers:
             x_BSD = layer(x_BSD, position_SD, keep_BS)
-        return x_BSD
+        out_BTD: Tensor = last(x_BSD, position_SD, keep_BS, first)
+        return out_BTD
 
 
 class Decoder(nn.Module):

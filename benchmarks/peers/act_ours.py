@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from act_model.config import LossConfig, ModelConfig, TrainConfig
 from act_model.nn import ActCvae, act_loss
 from act_model.policy import Policy
-from act_model.step import new_optimizer
+from act_model.step import clip_gradient, gradient_norm, new_optimizer
 from benchmarks.peers.serving import JOINTS, save_checkpoint
 
 
@@ -51,7 +51,7 @@ def training(setup: Setup) -> tuple[torch.nn.Module, Callable[[], object]]:
             output = network(images, state, actions, is_pad)
             loss = act_loss(output, actions, is_pad, LossConfig()).total
         torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+        clip_gradient(network, gradient_norm(network), 10.0)
         optimizer.step()
 
     return network, step

@@ -1,7 +1,8 @@
 """What everybody who takes part in act_step.py does, in whatever environment: needs torch alone.
 
 A process is told a `Setup`, builds a network, prints one line of JSON about it, and then answers
-every line on stdin with the milliseconds that one more training step or prediction took.
+every line on stdin with the milliseconds that one more training step or prediction took, and those
+of its CPU time.
 """
 
 from __future__ import annotations
@@ -111,8 +112,9 @@ def answer(setup: Setup, network: torch.nn.Module, once: Callable[[], object]) -
     print(json.dumps(facts), flush=True)
     gpu = torch.device(setup.device).type == "cuda"
     for _ in sys.stdin:
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         once()
         if gpu:
             torch.cuda.synchronize()
-        print((time.perf_counter() - start) * 1e3, flush=True)
+        taken, cpu = time.perf_counter() - start, time.process_time() - cpu
+        print(taken * 1e3, cpu * 1e3, flush=True)
