@@ -140,11 +140,11 @@ def contest(setup: Setup, args: argparse.Namespace) -> list[dict[str, Any]]:
     median = {entrant.name: statistics.median(entrant.times) for entrant in entrants}
     cpu_ms = {entrant.name: statistics.median(entrant.cpu) for entrant in entrants}
     peaks = {p: matmul_flops(setup, p) for p in {entrant.setup.precision for entrant in entrants}}
-    gflops = {e.name: e.facts.get("gflop") for e in entrants}
+    counted = {e.name: e.facts["gflop"] for e in entrants if "gflop" in e.facts}
     rows = []
     for entrant in entrants:
         name, own = entrant.name, entrant.setup
-        gflop = gflops[name] or gflops[name.removesuffix(", compiled")]  # not counted when compiled
+        gflop: float = counted.get(name) or counted[name.removesuffix(", compiled")]
         seconds = median[name] / 1e3
         rows.append(
             {

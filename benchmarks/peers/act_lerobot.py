@@ -16,13 +16,13 @@ from act_timing import (  # type: ignore[import-not-found]
     batch_of,
     observation_of,
 )
-from lerobot.configs.types import FeatureType, PolicyFeature  # type: ignore[import-not-found]
-from lerobot.policies.act.configuration_act import ACTConfig  # type: ignore[import-not-found]
-from lerobot.policies.act.modeling_act import ACTPolicy  # type: ignore[import-not-found]
-from lerobot.policies.act.processor_act import (  # type: ignore[import-not-found]
+from lerobot.configs.types import FeatureType, PolicyFeature
+from lerobot.policies.act.configuration_act import ACTConfig
+from lerobot.policies.act.modeling_act import ACTPolicy
+from lerobot.policies.act.processor_act import (
     make_act_pre_post_processors,
 )
-from lerobot.policies.utils import (  # type: ignore[import-not-found]
+from lerobot.policies.utils import (
     prepare_observation_for_inference,
 )
 

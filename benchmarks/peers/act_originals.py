@@ -228,7 +228,11 @@ def save(folder: Path, program: str, checkout: Path, variant: Variant, seed: int
 
 def time_steps(setup: Any, program: str, checkout: Path) -> None:
     """Answer as act_timing.py wants it."""
-    from act_timing import answer, batch_of, observation_of
+    from act_timing import (  # type: ignore[import-not-found]
+        answer,
+        batch_of,
+        observation_of,
+    )
 
     sizes = setup.sizes()
     fields = {"hidden_dim": sizes["hidden"], "dim_feedforward": sizes["inner"]}

@@ -39,7 +39,7 @@ def training(setup: Setup) -> tuple[torch.nn.Module, Callable[[], object]]:
     torch.manual_seed(0)
     network = ActCvae(config_of(setup)).train().to(setup.device)
     if setup.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
     if setup.compile:
         network.compile()
     optimizer = new_optimizer(network, TrainConfig())
