@@ -300,7 +300,7 @@ def test_the_default_size_is_the_sum_of_its_parts() -> None:
     resnet18 = 11_166_912
     style = 4 * encoder_layer + d + 2 * (dim * d + d) + (d * 2 * z + 2 * z)
     tokens = (z * d + d) + (dim * d + d) + (d * d + d) + 2 * d + d  # z, state, image; positions
-    decoder = 4 * decoder_layer + 2 * d + k * d + (d * dim + dim)
+    decoder = decoder_layer + 2 * d + k * d + (d * dim + dim)
     with torch.device("meta"):
         model = ActCvae(ModelConfig.model_validate(PUBLISHED))
     assert count(model) == resnet18 + style + tokens + 4 * encoder_layer + decoder
