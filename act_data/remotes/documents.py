@@ -50,7 +50,8 @@ from act_data.store.hashing import content_hash
 from act_data.store.zarr_records import DOCUMENT_BYTES, MAX_ROWS, RootRecord, check_record
 
 R = TypeVar("R", bound=Record)
-REF_BYTES = 1 << 20
+REF_BYTES = 1 << 16
+TAG_BYTES = 1 << 20  # with its log
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Fetch = Callable[[str, str, int], bytes]
@@ -97,7 +98,7 @@ def read_reference(remote: Remote, name: str, tag: str) -> tuple[Reference | Non
         StoreError: It is damaged, or of another dataset.
     """
     key = ref_key(name, tag)
-    data = remote.read(key, REF_BYTES)
+    data = remote.read(key, TAG_BYTES if is_tag(tag) else REF_BYTES)
     if data is None:
         return None, None
     where = f"'{remote.name}/{key}'"

@@ -33,7 +33,7 @@ from act_data.store.files import real_root
 from act_data.store.zarr_records import read_root, read_versions
 from tests.data.curate.datasets import ingest
 
-EXAMPLES = int(os.environ.get("ACT_CURATION_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("ACT_CURATION_EXAMPLES", "16"))
 DONE: Counter[str] = Counter()
 
 names = st.sampled_from(["a", "b"])
