@@ -148,6 +148,12 @@ class Policy:
 
     def predict_batch(self, batch: Batch) -> NDArray[np.float32]:
         """As `predict`, (B, K, A), for samples of a dataset; their actions are not looked at."""
+        return self.predict_chunks(batch)[0]
+
+    def predict_chunks(
+        self, batch: Batch
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """As `predict_batch`, and (B, K) of `Prediction.over`."""
         batch = batch.to(self.device)
         with torch.inference_mode():
             seen = NetworkInput(
@@ -155,7 +161,7 @@ class Policy:
                 state=self.transform.state(batch.state),
                 depth=self.transform.depth(batch.depth),
             )
-        return self._predict(seen)[0]
+        return self._predict(seen)
 
     def inputs(self, observation: Mapping[str, NDArray[np.generic]]) -> NetworkInput:
         """What the network sees of `observation`, B = 1. Arguments and errors as in `predict`."""

@@ -173,11 +173,39 @@ def _handovers(
     return old, np.array(fresh, dtype=np.int64)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndBin:
+    """Predictions of one tenth of all probabilities, held against what was true.
+
+    Attributes:
+        count: How many; never 0.
+        said: Their mean probability that the episode is over.
+        true: Share of them for which it was.
+    """
+
+    count: int
+    said: float
+    true: float
+
+
+def end_bins(said: NDArray[np.floating], true: NDArray[np.bool_]) -> tuple[EndBin, ...]:
+    """Predicted ends by tenths of probability, for those that were said; arrays of one shape."""
+    bins = np.minimum((said * _BINS).astype(np.int64), _BINS - 1)
+    return tuple(
+        EndBin(
+            count=int(here.sum()),
+            said=float(said[here].mean(dtype=np.float64)),
+            true=float(true[here].mean()),
+        )
+        for b in range(_BINS)
+        if (here := bins == b).any()
+    )
+
+
 def _calibration(said: NDArray[np.float64], true: NDArray[np.bool_]) -> dict[str, float]:
     """Brier score, and how far the predicted probability is from the frequency, bin by bin."""
-    bins = np.minimum((said * _BINS).astype(np.int64), _BINS - 1)
-    gaps = [abs((said[bins == b] - true[bins == b]).sum()) for b in range(_BINS)]
+    gaps = [each.count * abs(each.said - each.true) for each in end_bins(said, true)]
     return {
         "brier": float(np.square(said - true).mean()),
-        "ece": float(sum(gaps) / len(said)),
+        "ece": sum(gaps) / len(said),
     }

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from . import bench, deploy, evaluate, export, import_policy, serve, simulate, train, truth
+from . import (
+    bench,
+    deploy,
+    evaluate,
+    export,
+    import_policy,
+    report,
+    serve,
+    simulate,
+    train,
+    truth,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -15,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(train.train)
 app.command()(deploy.deploy)
+app.command()(report.report)
 app.command()(evaluate.evaluate)
 app.command()(export.export)
 app.command("import")(import_policy.import_policy)

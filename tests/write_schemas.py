@@ -47,6 +47,7 @@ from act_model.legacy import ImportReport
 from act_model.networks import DiffusionConfig
 from act_model.plan import Plan
 from act_model.recipe import TrainReport
+from act_model.run_report.records import RunReport
 from act_model.serve.records import ServeReport
 from act_model.sim.records import LiveSimulation, SimEvaluation, SimulationReport, TruthReport
 
@@ -91,6 +92,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "remote-tag": TagReference,
     "remote-version": VersionManifest,
     "robot": RobotFile,
+    "run-report": RunReport,
     "serve-report": ServeReport,
     "sim-evaluation": SimEvaluation,
     "simulation-report": SimulationReport,

@@ -10,6 +10,7 @@ from torch import Tensor
 from act_model.config import LossConfig, ModelConfig
 from act_model.families.family import Family, NetworkInput, Objective, Prediction, Size
 from act_model.nn import ActCvae, act_loss
+from act_model.nn.transformer import Attention, DecoderLayer
 
 # "act" is Zhao et al. (2023); the other two are sized for a CPU, where lr 1e-5 would need days. A
 # backbone with frozen batch norm does not take such rates: at 5e-4 its features grew from 1 to
@@ -61,11 +62,18 @@ def _predict(net: ActCvae, seen: NetworkInput) -> Prediction:
     )
 
 
+def _attention(net: ActCvae) -> Attention:
+    last = net.decoder.layers[-1]
+    assert isinstance(last, DecoderLayer)
+    return last.cross_attention
+
+
 ACT = Family(
     name="act",
     config=ModelConfig,
     build=ActCvae,
     objective=_objective,
     predict=_predict,
+    attention=_attention,
     sizes=SIZES,
 )

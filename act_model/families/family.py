@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from torch import Tensor, nn
 
 from act_model.config import LossConfig, NetworkConfig
+from act_model.nn.transformer import Attention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,9 @@ class Family(Generic[C, N]):
         predict: Of (network in evaluation mode, observations). The same every time.
         sizes: By name; the first is the default.
         train: Fields of TrainConfig that differ from its defaults.
+        attention: Of a network, where its action queries read the observation. The last tokens
+            there are those of the pictures, camera by camera and row by row. None where a family
+            has no such place.
     """
 
     name: str
@@ -112,3 +116,4 @@ class Family(Generic[C, N]):
     predict: Callable[[N, NetworkInput], Prediction]
     sizes: Mapping[str, Size]
     train: Mapping[str, object] = field(default_factory=dict)
+    attention: Callable[[N], Attention] | None = None

@@ -6,6 +6,9 @@ H heads, E dim of one head.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -49,10 +52,31 @@ class Attention(nn.Module):
         out_BQD: Tensor = self.out(mixed_BHQE.transpose(1, 2).flatten(2))
         return out_BQD
 
+    def weights(self, query_BQD: Tensor, key_BSD: Tensor) -> Tensor:
+        """(B, Q, S): how much of each token a query reads, the mean over the heads."""
+        query_BHQE = self._split(self.query(query_BQD))
+        key_BHSE = self._split(self.key(key_BSD))
+        scores_BHQS = query_BHQE * query_BHQE.shape[-1] ** -0.5 @ key_BHSE.transpose(2, 3)
+        weights_BQS: Tensor = scores_BHQS.softmax(dim=-1).mean(dim=1)
+        return weights_BQS
+
     def _split(self, x_BTD: Tensor) -> Tensor:
         """(B, T, D) to (B, H, T, E)."""
         batch, tokens, _ = x_BTD.shape
         return x_BTD.view(batch, tokens, self.heads, -1).transpose(1, 2)
+
+
+@contextmanager
+def watched(attention: Attention) -> Iterator[list[Tensor]]:
+    """A list of the weights (B, Q, S) of every time that `attention` is used in the block."""
+    seen: list[Tensor] = []
+    handle = attention.register_forward_pre_hook(
+        lambda _, arguments: seen.append(attention.weights(*arguments[:2]))
+    )
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def _attend(

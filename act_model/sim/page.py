@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
-from act_data.errors import StoreError
+from act_model import html_page
 from act_model.sim.records import Interval, SimCondition, SimEvaluation, SimRollout
 from act_model.sim.tasks import Task
 
@@ -28,24 +27,13 @@ def write_page(folder: Path, task: Task, report: SimEvaluation) -> Path:
     Raises:
         StoreError: The disk is full or failing.
     """
-    path = folder / "index.html"
-    scratch = folder / ".index.html.partial"
-    try:
-        with scratch.open("w", encoding="utf-8") as file:
-            file.write("\n".join(_page(task, report)) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except OSError as e:
-        scratch.unlink(missing_ok=True)
-        raise StoreError(f"cannot write {str(path)!r}: {e.strerror}") from e
-    return path
-
-
-def _page(task: Task, report: SimEvaluation) -> Iterator[str]:
     title = f"{task.name}: {report.checkpoint}"
-    yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-    yield f"<style>{_STYLE}</style><h1>{escape(title)}</h1>"
+    html_page.write_page(folder / "index.html", title, _body(title, task, report), style=_STYLE)
+    return folder / "index.html"
+
+
+def _body(title: str, task: Task, report: SimEvaluation) -> Iterator[str]:
+    yield f"<h1>{escape(title)}</h1>"
     yield (
         f"<p>Step {report.step}, {len(report.seeds)} episodes on seeds {report.seeds[0]} to "
         f"{report.seeds[-1]}, sensors: {escape(report.realism)}. "
@@ -56,7 +44,7 @@ def _page(task: Task, report: SimEvaluation) -> Iterator[str]:
     for condition in report.conditions:
         yield from _condition(task, condition)
     made = ", ".join(f"{name} {version}" for name, version in report.versions.items())
-    yield f"<p>{escape(made)}</p></html>"
+    yield f"<p>{escape(made)}</p>"
 
 
 def _condition(task: Task, condition: SimCondition) -> Iterator[str]:

@@ -18,6 +18,7 @@ from act_model.config import LossConfig
 from act_model.families.diffusion.network import Denoiser
 from act_model.families.family import Family, NetworkInput, Objective, Prediction, Size
 from act_model.networks import DiffusionConfig
+from act_model.nn.transformer import Attention, DecoderLayer
 
 _SMALL = {"hidden_dim": 256, "feedforward_dim": 1024, "decoder_layers": 4, "dropout": 0.0}
 _TINY = {
@@ -62,12 +63,19 @@ def _predict(net: Denoiser, seen: NetworkInput) -> Prediction:
     )
 
 
+def _attention(net: Denoiser) -> Attention:
+    last = net.layers[-1]
+    assert isinstance(last, DecoderLayer)
+    return last.cross_attention
+
+
 DIFFUSION = Family(
     name="diffusion",
     config=DiffusionConfig,
     build=Denoiser,
     objective=_objective,
     predict=_predict,
+    attention=_attention,
     sizes={
         "full": Size(model={}, lr=1e-4, lr_backbone=1e-5),
         "small": Size(model=_SMALL, lr=2e-4, lr_backbone=2e-5),
