@@ -20,7 +20,7 @@ from act_model.nn.backbone import STRIDE
 from act_model.nn.transformer import watched
 from act_model.policy import Policy
 
-_WIDTH = 300  # of a drawn picture at most, in pixels
+_WIDTH = 300  # of a drawn picture, in pixels
 _COLOURS = torch.tensor([[40.0, 20, 90], [190, 30, 110], [250, 130, 40], [255, 240, 120]])
 
 
@@ -66,15 +66,14 @@ def attention_maps(policy: Policy, batch: Batch) -> tuple[tuple[AttentionMap, ..
 def _drawn(image_HWC: Tensor, map_hw: Tensor) -> NDArray[np.uint8]:
     """The picture with `map_hw`, in [0, 1], over all of it."""
     height, width = image_HWC.shape[:2]
-    width = min(width, _WIDTH)
-    size = [max(1, round(height * width / image_HWC.shape[1])), width]
+    size = [min(2 * _WIDTH, max(1, round(height * _WIDTH / width))), _WIDTH]
     picture_CHW = _resized(image_HWC.permute(2, 0, 1).float(), size)
     strength_1HW = _resized(map_hw[None], size).clamp(0, 1)
     place_HW = strength_1HW[0] * (len(_COLOURS) - 1)
     low_HW = place_HW.floor().long().clamp(max=len(_COLOURS) - 2)
     between_HW1 = (place_HW - low_HW)[..., None]
     colour_HWC = torch.lerp(_COLOURS[low_HW], _COLOURS[low_HW + 1], between_HW1)
-    alpha_1HW = 0.25 + 0.45 * strength_1HW
+    alpha_1HW = 0.15 + 0.5 * strength_1HW
     blend_CHW = picture_CHW * (1 - alpha_1HW) + colour_HWC.permute(2, 0, 1) * alpha_1HW
     drawn: NDArray[np.uint8] = blend_CHW.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
     return np.ascontiguousarray(drawn)

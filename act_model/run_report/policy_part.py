@@ -160,15 +160,16 @@ def attention(
         "chunk, in the cells of the backbone's last map: bright is much. The percentage is the "
         "share of all attention that goes to the picture; the rest goes to state and style.</p>"
     )
+    yield '<div class="joints">'
     for episode, step, maps in moments:
-        second = step / checkpoint.contract.rate_hz
-        yield f"<h3>episode {episode}, second {second:.2f}</h3>"
+        when = f"episode {episode}, second {step / checkpoint.contract.rate_hz:.2f}"
         for each in maps:
-            what = f"{each.camera}: {100 * each.share:.0f} %"
+            what = f"{each.camera}, {when}: {100 * each.share:.0f} %"
             yield (
-                f"<figure>{picture(each.image, f'attention on {each.camera}')}"
+                f"<figure>{picture(each.image, f'attention on {each.camera}, {when}')}"
                 f"<figcaption>{escape(what)}</figcaption></figure>"
             )
+    yield "</div>"
 
 
 def _both(metrics: RunMetrics, key: str) -> str:

@@ -88,7 +88,7 @@ def test_the_page_of_a_finished_run_shows_everything_that_there_is(there: Path) 
     for title in ("Curves", "training loss", "KL of the style", "active dimensions",
                   "Where the time goes", "Error on held-out episodes",
                   "Does it know when the episode ends?", "Predicted against demonstrated",
-                  "lead/a, rad", "lead/b, rad", "Where the actions look", "cam: ",
+                  "lead/a, rad", "lead/b, rad", "Where the actions look", "cam, episode ",
                   "What it was made of", report.content_hash or "?", ">b0<", "Contract",
                   "Network", "is_pad_head", "Training", "val_every"):  # fmt: skip
         assert title in text, title
@@ -232,7 +232,7 @@ def test_every_camera_gets_the_attention_that_went_to_its_tokens(name: str) -> N
         assert (left.camera, right.camera) == ("left", "right")
         assert left.share == pytest.approx(float(weights[sample, before : before + 6].sum()))
         assert right.share == pytest.approx(float(weights[sample, before + 6 :].sum()))
-        assert left.image.shape == (64, 96, 3)
+        assert left.image.shape == (200, 300, 3)
 
 
 def policy_of(name: str, reader: MemoryDataset) -> Policy:
