@@ -19,10 +19,15 @@ from act_data.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """Which process this is, of how many. Alone, every sum is what was given."""
+    """Which process this is, of how many. Alone, every sum is what was given.
+
+    Attributes:
+        here: How many of them are on this machine.
+    """
 
     rank: int = 0
     world: int = 1
+    here: int = 1
 
     @property
     def first(self) -> bool:
@@ -76,7 +81,8 @@ def ranks() -> Iterator[Ranks]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if cuda else "gloo")
     try:
-        yield Ranks(distributed.get_rank(), world)
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+        yield Ranks(distributed.get_rank(), world, here)
     finally:
         distributed.destroy_process_group()
 

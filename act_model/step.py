@@ -70,8 +70,6 @@ class Stepper:
         self.net = new_network(model, config).to(device)
         if config.channels_last:
             self.net.to(memory_format=torch.channels_last)
-        if config.compile:
-            self.net.compile()
         self.optimizer = new_optimizer(self.net, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self._config = config

@@ -38,10 +38,11 @@ from act_model.config import DatasetRef, NetworkConfig, TrainConfig
 from act_model.dataset import vector_of
 from act_model.families import DEFAULT, family_of
 from act_model.joint_groups import action_names, joint_groups
+from act_model.memory import check_memory
 from act_model.nn import load_backbone_weights
 from act_model.nn.backbone import CameraBackbone
 from act_model.policy import device_of
-from act_model.preflight import check_run
+from act_model.preflight import check_run, check_stats
 from act_model.ranks import Ranks, ranks
 from act_model.run_folder import BEST, LAST, open_metrics, open_run, refuse_changes
 from act_model.step import Stepper, load_moments, moments, restore_scale, scale_of
@@ -139,10 +140,10 @@ def train(
         on_step: Called after every step.
 
     Raises:
-        InputError: The configuration does not fit the dataset or this machine.
+        InputError: The configuration does not fit the dataset, or the memory of this machine.
         ConflictError: `out` holds something already, or the run was started otherwise.
         NotFoundError: There is nothing to resume.
-        DataError: The dataset holds NaN where a number is needed.
+        DataError: The dataset, or its statistics, holds NaN where a number is needed.
         ActError: The loss is not finite any more; says where the last good checkpoint is.
         StoreError: A checkpoint cannot be read or written.
     """
@@ -167,7 +168,7 @@ def _train(
     device = device_of(config.device)
     architecture = model_config(reader.schema, config, model)
     dataset = dataset_ref(reader, cotrain)
-    check_run(config, architecture, dataset)
+    check_run(config, architecture, reader)
     mine = together.mine(config.parts)
     last = open_run(out, resume=resume, shared=not together.first)
     stats = statistics_for(reader, stats, last)
@@ -180,6 +181,7 @@ def _train(
         cameras=architecture.cameras,
         depth=architecture.depth,
     )
+    check_stats(stats, contract)
     names, groups = action_names(contract.action), joint_groups(contract.action)
     transform = Transform(architecture, contract, stats, config).to(device)
     chunks = training_chunks(reader, cotrain, config, architecture, contract)
@@ -188,6 +190,9 @@ def _train(
 
     stepper = Stepper(architecture, config, device, together)
     net = stepper.net
+    check_memory(stepper.family, net, architecture, config, contract, device, together)
+    if config.compile:
+        net.compile()
     record, step, metrics, good = TrainerRecord(), 0, dict[str, float](), "none yet"
     if last is None:
         _load_backbone(net, architecture)

@@ -21,7 +21,7 @@ LAYERS = [  # top first; a file may import from lower rows only, or from its own
     {"act_model.runtime", "act_model.lineage"},
     {"act_model.export"},
     {"act_model.step", "act_model.validate", "act_model.run_folder", "act_model.training_data",
-     "act_model.preflight"},
+     "act_model.preflight", "act_model.memory"},
     {"act_model.sim"},
     {"act_model.policy", "act_model.robot_io", "act_model.mixture", "act_model.legacy"},
     {"act_model.dataset", "act_model.transforms", "act_model.checkpoint", "act_model.chunking",
