@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from act_data.registry import Registry
 from act_data.types import Role
 from act_model.config import TrainConfig
 from act_model.config_file import ConfigFile, read_config
+from act_model.event_file import EventFile
 from act_model.families import DEFAULT, Family, Size, family_of
 from act_model.nn import imagenet_at_hand
 from act_model.ranks import speaks
@@ -24,6 +26,7 @@ from act_model.run_folder import discard_empty
 from act_model.train import StepReport, TrainResult
 from act_model.train import train as train_on
 
+EVENTS = "tensorboard"  # folder of a run
 MIN_SIDE, MAX_SIDE = 16, 4096  # of a picture at the network's door, in pixels
 
 
@@ -45,6 +48,7 @@ class TrainRequest(Record):
             has it for the backbone.
         workers: 1 by default.
         cotrain: "DATASET=SHARE": other datasets, and the share of every batch that is theirs.
+        tensorboard: Write event files into the folder `tensorboard` of the run as well.
     """
 
     dataset: str
@@ -73,6 +77,7 @@ class TrainRequest(Record):
     cotrain: tuple[str, ...] = ()
     skip_damaged: bool = False
     resume: bool = False
+    tensorboard: bool = False
 
 
 class TrainReport(Record):
@@ -118,15 +123,16 @@ def train(
     model = _model_fields(request, file, family, size)
     fresh = not out.exists()
     try:
-        result = train_on(
-            reader,
-            out=out,
-            config=config,
-            model=model,
-            cotrain=[_cotrained(text, request) for text in request.cotrain],
-            resume=request.resume,
-            on_step=on_step,
-        )
+        with _told(on_step, out / EVENTS if request.tensorboard else None) as tell:
+            result = train_on(
+                reader,
+                out=out,
+                config=config,
+                model=model,
+                cotrain=[_cotrained(text, request) for text in request.cotrain],
+                resume=request.resume,
+                on_step=tell,
+            )
     except BaseException as e:
         if fresh:
             discard_empty(out)
@@ -141,6 +147,28 @@ def train(
             result.checkpoint, result.dataset, step=result.best_step or result.steps
         )
     return _train_report(out, result)
+
+
+@contextlib.contextmanager
+def _told(
+    on_step: Callable[[StepReport], None] | None, events: Path | None
+) -> Iterator[Callable[[StepReport], None] | None]:
+    """What to tell every step: `on_step`, and the event file in the folder `events`."""
+    if events is None:
+        yield on_step
+        return
+    with EventFile(events) as file:
+
+        def tell(report: StepReport) -> None:
+            numbers = {f"train/{name}": value for name, value in report.flat().items()}
+            if report.validation is not None:
+                flat = report.validation.flat()
+                numbers |= {f"val/{name}": value for name, value in flat.items()}
+            file.write(report.step, numbers)
+            if on_step is not None:
+                on_step(report)
+
+        yield tell
 
 
 def _cotrained(text: str, request: TrainRequest) -> tuple[DatasetReader, float]:

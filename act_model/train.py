@@ -60,7 +60,9 @@ class StepReport:
         steps: Steps in all.
         losses: "loss" and its parts.
         grad_norm: Before clipping.
+        lr: As in `Taken`; `lr_backbone` too.
         samples_per_s: Of this step, reading included and validation not.
+        data_wait: Share of the step that was spent waiting for data.
         seconds: Where its time went: "data" is waiting for the loader; the others as in `Taken`.
         validation: When this step was followed by one.
         saved: Checkpoints written after this step.
@@ -70,10 +72,25 @@ class StepReport:
     steps: int
     losses: Mapping[str, float]
     grad_norm: float
+    lr: float
+    lr_backbone: float
     samples_per_s: float
+    data_wait: float
     seconds: Mapping[str, float]
     validation: Validation | None = None
     saved: tuple[Path, ...] = ()
+
+    def flat(self) -> dict[str, float]:
+        """The finite numbers of the step itself under one name each: "loss", "s/forward", ..."""
+        return {
+            **self.losses,
+            **({"grad_norm": self.grad_norm} if math.isfinite(self.grad_norm) else {}),
+            "lr": self.lr,
+            "lr_backbone": self.lr_backbone,
+            "samples_per_s": self.samples_per_s,
+            "data_wait": self.data_wait,
+            **{f"s/{name}": value for name, value in self.seconds.items()},
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,29 +250,18 @@ def _train(
                 average.update(step)
             seconds = time.perf_counter() - started
             waited, spent = waited + wait, spent + seconds
-            times = {"data": wait, **taken.seconds}
             report = StepReport(
                 step=step,
                 steps=config.steps,
                 losses=taken.losses,
                 grad_norm=taken.grad_norm,
+                lr=taken.lr,
+                lr_backbone=taken.lr_backbone,
                 samples_per_s=config.batch_size / seconds,
-                seconds=times,
+                data_wait=wait / seconds,
+                seconds={"data": wait, **taken.seconds},
             )
-            log.write(
-                {
-                    "kind": "train",
-                    "step": step,
-                    **taken.losses,
-                    **({"grad_norm": taken.grad_norm} if math.isfinite(taken.grad_norm) else {}),
-                    "lr": taken.lr,
-                    "lr_backbone": taken.lr_backbone,
-                    "samples_per_s": report.samples_per_s,
-                    "data_wait": wait / seconds,
-                    **{f"s/{name}": value for name, value in times.items()},
-                    "time": time.time(),
-                }
-            )
+            log.write({"kind": "train", "step": step, **report.flat(), "time": time.time()})
 
             due = step % config.val_every == 0 or step == config.steps
             validation: Validation | None = None

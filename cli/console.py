@@ -143,29 +143,3 @@ def progress(label: str, *, of_bytes: bool = False) -> Iterator[Callable[[int, i
             bar.update(task, completed=done, total=total)
 
         yield advance
-
-
-@contextmanager
-def training() -> Iterator[Callable[[Any], None]]:
-    """A bar with the loss, on a terminal; elsewhere a line per validation. Gets each StepReport."""
-    with Progress(
-        TextColumn("train"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[text]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    ) as bar:
-        task = bar.add_task("train", total=None, text="")
-
-        def on_step(report: Any) -> None:
-            loss = f"loss {report.losses['loss']:.4f}  {report.samples_per_s:.0f} samples/s"
-            bar.update(task, completed=report.step, total=report.steps, text=loss)
-            if report.validation is not None:
-                line = f"step {report.step}: {loss}, held out L1 {report.validation.l1:.5f}"
-                bar.console.print(Text(line))
-
-        yield on_step

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from . import console, tables
 from .options import Json
+from .training_view import training
 
 if TYPE_CHECKING:
     from act_model.recipe import TrainReport
@@ -82,6 +83,10 @@ def train(
     skip_damaged: Annotated[
         bool, typer.Option("--skip-damaged", help="Leave damaged episodes out, and say which.")
     ] = False,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", help="Event files, too, in RUN/tensorboard (the extra)."),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the run in --out stopped.")
     ] = False,
@@ -123,9 +128,10 @@ def train(
             device=device,
             cotrain=cotrain or (),
             skip_damaged=skip_damaged,
+            tensorboard=tensorboard,
             resume=resume,
         )
-        with console.training() as on_step:
+        with training(console.err) as on_step:
             report = run(request, on_step=on_step)
         if not speaks():
             return

@@ -31,7 +31,7 @@ LAYERS = [  # top first; a file may import from lower rows only, or from its own
     {"act_model.nn"},
     {"act_model.jsonl", "act_model.sampling", "act_model.buffers", "act_model.average",
      "act_model.ranks", "act_model.contract", "act_model.networks", "act_model.html_page",
-     "act_model.charts"},
+     "act_model.charts", "act_model.event_file"},
     {"act_model.config"},
     {"act_data.record"},
     {"act_data.curate", "act_data.ingest", "act_data.inspect", "act_data.convert",

@@ -156,6 +156,24 @@ def test_robots_are_listed_and_a_preset_is_the_start_of_an_own_one(tmp_path: Pat
 # --- act-model ---
 
 
+def test_train_writes_the_numbers_of_the_run_as_event_files_too(there: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    done(train("events", "--tensorboard", "--val-every", 1))
+    done(train("events", "--tensorboard", "--val-every", 1, "--steps", 3, "--resume"))
+    read = EventAccumulator(str(there / "events" / "tensorboard"))
+    read.Reload()
+    text = (there / "events" / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    train_lines = [line for line in lines if line["kind"] == "train"]
+    for name in ("loss", "lr", "s/backward", "samples_per_s"):
+        events = read.Scalars(f"train/{name}")
+        assert [event.step for event in events] == [1, 2, 3]
+        assert [event.value for event in events] == pytest.approx([e[name] for e in train_lines])
+    validated = [line["l1"] for line in lines if line["kind"] == "val"]
+    assert [event.value for event in read.Scalars("val/l1")] == pytest.approx(validated)
+
+
 def test_train_says_how_it_went_and_where_the_checkpoint_is(there: Path, tmp_path: Path) -> None:
     ended = train(str(tmp_path / "one"))
     out = done(ended)
