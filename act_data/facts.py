@@ -41,6 +41,8 @@ FACTS: Mapping[str, Fact] = {
     "source": Fact(kind="text", says="name of the recording"),
     "source_kind": Fact(kind="text", says="ros1, db3, mcap, lerobot, policy, ..."),
     "robot": Fact(kind="text", says="preset of the dataset"),
+    "rate_hz": Fact(kind="number", says="steps per second of the dataset"),
+    "cameras": Fact(kind="text", says="names of the dataset's cameras, a space between two"),
     "recorded": Fact(kind="day", nullable=True, says="day of its first tick, UTC"),
     "skew_p95_ms": Fact(
         kind="number", nullable=True, says="of the required stream with the largest"
@@ -72,6 +74,8 @@ def facts_of(
         "source": info.source.name,
         "source_kind": info.source.kind,
         "robot": schema.robot,
+        "rate_hz": schema.fps,
+        "cameras": " ".join(camera_names(schema)),
         "recorded": _recorded(schema, info),
         "skew_p95_ms": None if sync is None else _skew(sync),
         "valid_share": None if sync is None or not sync.ticks else sync.valid / sync.ticks,
@@ -83,6 +87,13 @@ def spoken(info: EpisodeInfo) -> Annotation:
     return Annotation(
         task=info.task, operator=info.operator, success=info.success, notes=info.notes
     )
+
+
+def camera_names(schema: DatasetSchema) -> list[str]:
+    """The names of a dataset's cameras, in its order."""
+    prefix = "images/"
+    names = (feature.name for feature in schema.features)
+    return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
 
 
 def _recorded(schema: DatasetSchema, info: EpisodeInfo) -> str | None:

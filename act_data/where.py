@@ -203,6 +203,10 @@ class _Parser:
                 f"a condition of {len(text)} characters",
                 hint=f"At most {MAX_CHARACTERS}; several filters, one after the other, do as well.",
             )
+        if not _is_text(text):
+            raise InputError(
+                f"a condition with bytes that are no text: {text!r}", hint="Write it in UTF-8."
+            )
         self._tokens = self._split()
         self._at = 0
         self._depth = 0
@@ -353,7 +357,8 @@ class _Parser:
             number = float(token.text)
             if not isfinite(number):
                 raise self._wrong(token, "no number is so large")
-            whole = re.fullmatch(r"[+-]?[0-9]{1,18}", token.text)
+            # Of so many digits, a float is as exact: no database compares them otherwise.
+            whole = re.fullmatch(r"[+-]?[0-9]{1,15}", token.text)
             return int(token.text) if whole else number
         if token.kind != "text":
             kind = "a day" if fact.kind == "day" else "a text"
@@ -367,6 +372,14 @@ class _Parser:
 def _unquoted(text: str) -> str:
     quote = text[0]
     return text[1:-1].replace(quote * 2, quote)
+
+
+def _is_text(text: str) -> bool:
+    """No NUL, no half of a surrogate pair: no database keeps those."""
+    try:
+        return "\0" not in text.encode().decode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_day(text: str) -> bool:

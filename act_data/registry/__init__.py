@@ -26,10 +26,22 @@ from act_data.registry.records import (
     RegisteredCheckpoint,
     RegisteredDataset,
     RegisteredVersion,
+    SearchResult,
     TagMove,
 )
+from act_data.registry.prepare import prepare
+from act_data.registry.rebuild import rebuild
 from act_data.registry.references import Resolved
-from act_data.registry.rows import by_name, by_uid, compare, dataset_of, register, versions_of
+from act_data.registry.rows import (
+    by_name,
+    by_uid,
+    compare,
+    dataset_of,
+    register,
+    registered,
+    versions_of,
+)
+from act_data.registry.search import Scope, search
 from act_data.registry.tables import checkpoint, dataset
 from act_data.store import location, open_dataset
 
@@ -43,6 +55,7 @@ __all__ = [
     "RegisteredVersion",
     "Registry",
     "Resolved",
+    "SearchResult",
     "TagMove",
     "TrainedOn",
     "find_datasets",
@@ -96,6 +109,7 @@ class Registry:
             ConflictError: `name` belongs to another dataset.
             StoreError: A version's content is not what was registered under its number.
         """
+        prepare(self.place, reader, name)
         with transaction(self.place, write=True) as db:
             return register(db, reader, name)
 
@@ -138,7 +152,7 @@ class Registry:
     def datasets(self) -> list[RegisteredDataset]:
         """All datasets by name."""
         with transaction(self.place) as db:
-            rows = db.execute(sa.select(dataset).order_by(dataset.c.name)).mappings().all()
+            rows = db.execute(registered().order_by(dataset.c.name)).mappings().all()
             return [dataset_of(db, row) for row in rows]
 
     def show(self, name: str) -> RegisteredDataset:
@@ -223,6 +237,39 @@ class Registry:
             tags.renumber(db, references.named(db, name), numbers)
             return name
 
+    def search(
+        self,
+        text: str = "",
+        *,
+        where: str = "",
+        within: str | None = None,
+        limit: int = 100,
+        facets: bool = False,
+    ) -> SearchResult:
+        """Episodes of the newest version of every dataset, or of one version.
+
+        The index answers: it is not looked whether the datasets are still there.
+
+        Args:
+            text: Words that stand in task, operator or notes, all of them; case and accents do not
+                count. "pou*" is the beginning of a word, "tea-cup" two words one after the other.
+            where: A condition, as `act_data.where` has it.
+            within: "name", "name@3", "name@tag", or a path.
+            limit: List so many at most; all are counted.
+            facets: Count by robot, camera, rate, month and quality, too.
+
+        Raises:
+            InputError: `text` has no word, or `where` is no condition.
+            NotFoundError: There is no such dataset or version in the registry.
+        """
+        with transaction(self.place) as db:
+            scope = None
+            if within is not None:
+                target, version = references.split(within)
+                row = references.registered(db, target)
+                scope = Scope(dataset=row["id"], number=references.wanted(db, row, version)["n"])
+            return search(db, text, where, scope, limit=limit, facets=facets)
+
     def rebuild(self, paths: Sequence[Path]) -> list[str]:
         """Read everything again from the stores, and trust what lies there now.
 
@@ -243,20 +290,7 @@ class Registry:
         found = [store for path in paths for store in find_datasets(path)]
         if isinstance(self.place, Path) and is_damaged(self.place):
             set_aside(self.place)
-        with transaction(self.place, write=True) as db:
-            known = db.execute(sa.select(dataset).order_by(dataset.c.id)).mappings().all()
-            db.execute(sa.delete(dataset))
-            names = {row["uid"]: row["name"] for row in known}
-            places = dict.fromkeys([*found, *(location(r["uri"]) for r in known)])
-            readers: dict[str, DatasetReader] = {}
-            for place in places:
-                if place.exists():
-                    reader = open_dataset(place)
-                    readers.setdefault(reader.uid, reader)
-            # Known names first, so that no newcomer takes one.
-            for reader in sorted(readers.values(), key=lambda r: r.uid not in names):
-                register(db, reader, names.get(reader.uid))
-            return list(db.execute(sa.select(dataset.c.name).order_by(dataset.c.name)).scalars())
+        return rebuild(self.place, found)
 
     def place_of(self, uid: str) -> HoldingDataset | None:
         """The dataset whose identity is `uid`."""

@@ -178,12 +178,13 @@ def _bring_up(db: sa.Connection, place: Place, found: int) -> None:
     if found >= tables.FORMAT:
         return
     if found:
-        assert isinstance(place, Path)  # format 1 was never anywhere else
-        upgrade(db, place)
+        upgrade(db, place, found)
     else:
         tables.create(db)
     if db.dialect.name == "sqlite":
         db.exec_driver_sql(f"PRAGMA user_version = {tables.FORMAT}")
+    elif found:
+        db.exec_driver_sql(f"UPDATE registry_format SET number = {tables.FORMAT}")
     else:
         db.exec_driver_sql("CREATE TABLE registry_format(number INTEGER NOT NULL)")
         db.exec_driver_sql(f"INSERT INTO registry_format VALUES ({tables.FORMAT})")

@@ -123,3 +123,80 @@ class DatasetTags(Record):
     name: str
     tags: tuple[Tag, ...]
     log: tuple[TagMove, ...]
+
+
+class FoundEpisode(Record):
+    """One episode that a search found, as the version that was searched has it.
+
+    Attributes:
+        ref: "pour@v3#12": the 12th of version 3, from 0.
+        length: In steps.
+        seconds: Steps over the rate of the dataset.
+        source: Name of its recording.
+        recorded: Day of its first tick, UTC; None where nobody knows.
+        valid_share: Of the ticks of its recording, 0 to 1.
+        skew_p95_ms: Of the required stream with the largest.
+    """
+
+    ref: str
+    uid: str
+    length: int
+    seconds: float
+    split: str
+    task: str
+    operator: str
+    success: bool | None
+    notes: str
+    source: str
+    recorded: str | None
+    valid_share: float | None
+    skew_p95_ms: float | None
+
+
+class FoundDataset(Record):
+    """One dataset in which a search found episodes.
+
+    Attributes:
+        ref: "pour@v3": the version that was searched.
+    """
+
+    ref: str
+    episodes: int
+    steps: int
+
+
+class FacetValue(Record):
+    """One value, and how many of the matching episodes have it."""
+
+    value: str
+    episodes: int
+
+
+class Facet(Record):
+    """What the matching episodes are, by one property; the most frequent value first.
+
+    An episode counts once for every camera of its dataset. `month` is that of its recording,
+    `valid_share` a lower bound.
+    """
+
+    name: str
+    values: tuple[FacetValue, ...]
+
+
+class SearchResult(Record):
+    """What a search found.
+
+    Attributes:
+        matched: Episodes in all, of which `episodes` lists the first by dataset and place.
+        steps: Of all of them.
+        datasets: All that have a match, the one with most of them first.
+        facets: Only where they were asked for.
+    """
+
+    text: str
+    where: str
+    matched: int
+    steps: int
+    datasets: tuple[FoundDataset, ...]
+    episodes: tuple[FoundEpisode, ...]
+    facets: tuple[Facet, ...] = ()

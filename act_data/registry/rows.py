@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from act_data.errors import ConflictError, InputError, StoreError
+from act_data.facts import camera_names
 from act_data.interfaces import DatasetReader
 from act_data.registry.episodes import EpisodeIndex
 from act_data.registry.records import RegisteredDataset, RegisteredVersion
@@ -18,59 +21,82 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 Row = sa.RowMapping
 
 
+class Begun(NamedTuple):
+    """A dataset with a row, and the versions of it that the index does not hold yet."""
+
+    id: int
+    name: str
+    missing: Sequence[int]
+
+
+def registered() -> sa.Select[Any]:
+    """The rows of the datasets that have a version; another one is only being registered."""
+    return sa.select(dataset).where(sa.exists().where(version.c.dataset == dataset.c.id))
+
+
 def by_name(db: sa.Connection, name: str) -> Row | None:
     """The row of the dataset called `name`."""
-    return db.execute(sa.select(dataset).where(dataset.c.name == name)).mappings().one_or_none()
+    return db.execute(registered().where(dataset.c.name == name)).mappings().one_or_none()
 
 
 def by_uid(db: sa.Connection, uid: str) -> Row | None:
     """The row of the dataset whose identity is `uid`."""
-    return db.execute(sa.select(dataset).where(dataset.c.uid == uid)).mappings().one_or_none()
+    return db.execute(registered().where(dataset.c.uid == uid)).mappings().one_or_none()
 
 
-def register(db: sa.Connection, reader: DatasetReader, name: str | None) -> str:
-    """Add or complete the rows of `reader`'s dataset; see `Registry.register`."""
+def begin(
+    db: sa.Connection, reader: DatasetReader, name: str | None, *, trust: bool = False
+) -> Begun:
+    """Add or complete the row of `reader`'s dataset; see `Registry.register`.
+
+    Args:
+        trust: The content of the version need not be what was registered.
+    """
     uri = str(reader.path.absolute())
-    row = by_uid(db, reader.uid)
+    asked = sa.select(dataset).where(dataset.c.uid == reader.uid)
+    row = db.execute(asked).mappings().one_or_none()
     db.execute(sa.delete(dataset).where(dataset.c.uri == uri, dataset.c.uid != reader.uid))
     current = reader.version.number
     known = {} if row is None else versions_of(db, row["id"])
-    if row is not None and current in known:
+    if row is not None and current in known and not trust:
         compare(reader, row["name"], known[current]["content_hash"])
-    if row is None:
-        chosen = _checked(db, name) if name is not None else _free_name(db, reader.path.stem)
+    chosen = row["name"] if row is not None else None
+    if name is not None and name != chosen:
+        chosen = _checked(db, name)
+    values = {"name": chosen or _free_name(db, reader.path.stem), "uri": uri}
+    if not known:
         first = reader if current == 1 else open_dataset(reader.path, 1, dropped=True)
-        values = {
-            "name": chosen,
-            "uid": reader.uid,
-            "uri": uri,
+        values |= {
             "robot": reader.schema.robot,
             "fps": reader.schema.fps,
-            "cameras": " ".join(cameras(reader)),
+            "cameras": " ".join(camera_names(reader.schema)),
             "created": first.version.created,
         }
-        added = db.execute(sa.insert(dataset).values(values).returning(dataset.c.id))
-        key = added.scalar_one()
+    if row is None:
+        added = sa.insert(dataset).values(uid=reader.uid, **values).returning(dataset.c.id)
+        key = db.execute(added).scalar_one()
     else:
-        chosen, key = row["name"], row["id"]
-        if name is not None and name != chosen:
-            chosen = _checked(db, name)
-        values = {"name": chosen, "uri": uri}
+        key = row["id"]
         db.execute(sa.update(dataset).where(dataset.c.id == key).values(values))
     missing = [n for n in range(1, current + 1) if n not in known]
-    if missing:
-        index = EpisodeIndex(db, key)
-        for number in missing:
-            of = reader if number == current else open_dataset(reader.path, number, dropped=True)
-            _add_version(db, key, of, index)
-    return str(chosen)
+    return Begun(key, values["name"], missing)
 
 
-def cameras(reader: DatasetReader) -> list[str]:
-    """The names of a dataset's cameras, in its order."""
-    prefix = "images/"
-    names = (feature.name for feature in reader.schema.features)
-    return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+def register(db: sa.Connection, reader: DatasetReader, name: str | None = None) -> str:
+    """Add or complete all rows of `reader`'s dataset; see `Registry.register`."""
+    begun = begin(db, reader, name)
+    if begun.missing:
+        index = EpisodeIndex(db, begun.id)
+        for of in versions(reader, begun.missing):
+            _add_version(db, begun.id, of, index)
+    return begun.name
+
+
+def versions(reader: DatasetReader, numbers: Sequence[int]) -> Iterator[DatasetReader]:
+    """The versions `numbers` of the dataset of `reader`, dropped ones too."""
+    for n in numbers:
+        of_reader = n == reader.version.number
+        yield reader if of_reader else open_dataset(reader.path, n, dropped=True)
 
 
 def _add_version(db: sa.Connection, key: int, reader: DatasetReader, index: EpisodeIndex) -> None:
@@ -97,7 +123,7 @@ def _checked(db: sa.Connection, name: str) -> str:
             f"{name!r} cannot be the name of a dataset",
             hint="Use letters, digits, '.', '_' and '-', with a letter or digit first.",
         )
-    if by_name(db, name) is not None:
+    if db.execute(sa.select(dataset.c.id).where(dataset.c.name == name)).first() is not None:
         raise ConflictError(
             f"the name {name!r} belongs to another dataset", hint="Choose another name."
         )

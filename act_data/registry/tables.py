@@ -1,7 +1,9 @@
 """The tables of the registry, the same in SQLite and in PostgreSQL.
 
-An episode is one row of facts, whatever versions hold it. Which versions do is kept as ranges of
-version numbers: a version that adds ten episodes to 200,000 writes ten rows.
+An episode is one row of facts, whatever versions hold it, and another row for everything else that
+people said of it. Which versions hold a row is kept as ranges of version numbers: a version that
+adds ten episodes to 200,000 writes ten rows. A row without a range is nobody's yet: the facts of
+large versions come first, batch by batch, and the version last.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import TSVECTOR
 
 # Raised with every change of the tables; a registry with a greater number is left alone.
-FORMAT = 2
+FORMAT = 3
 
 # The end of a range of versions that goes on.
 OPEN = 2**31 - 1
@@ -21,11 +23,12 @@ metadata = sa.MetaData()
 Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
-def _of_dataset(*, index: bool = False) -> sa.Column[int]:
+def _of_dataset() -> sa.Column[int]:
     key = sa.ForeignKey("dataset.id", ondelete="CASCADE")
-    return sa.Column("dataset", sa.Integer, key, nullable=False, index=index)
+    return sa.Column("dataset", sa.Integer, key, nullable=False)
 
 
+# One that has no version yet is being registered, and is shown to nobody.
 dataset = sa.Table(
     "dataset",
     metadata,
@@ -56,19 +59,16 @@ version = sa.Table(
     sa.PrimaryKeyConstraint("dataset", "n"),
 )
 
+# Recordings.
 source = sa.Table(
     "source",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     _of_dataset(),
-    sa.Column("sha256", Text, nullable=False, index=True),
+    sa.Column("sha256", Text, nullable=False),
     sa.Column("name", Text, nullable=False),
     sa.Column("kind", Text, nullable=False),
-    sa.Column("files", Text, nullable=False),  # paths, a line each
-    sa.Column("topics", Text, nullable=False),  # names, a line each
-    sa.Column("start_ns", sa.BigInteger, nullable=False),
-    sa.Column("end_ns", sa.BigInteger, nullable=False),
-    sa.UniqueConstraint("dataset", "sha256", "name"),
+    sa.UniqueConstraint("dataset", "sha256", "name", "kind"),
 )
 
 # What a version says of an episode and what its record does. Of a record that cannot be read there
@@ -77,26 +77,21 @@ episode = sa.Table(
     "episode",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-    _of_dataset(index=True),
-    sa.Column("uid", Text, nullable=False, index=True),
+    _of_dataset(),
+    sa.Column("uid", Text, nullable=False),
     sa.Column("hash", Text, nullable=False),
+    sa.Column("said", Text, nullable=False),  # digest of its annotation; "" where there is none
     sa.Column("length", sa.Integer, nullable=False),
     sa.Column("source", sa.Integer, sa.ForeignKey("source.id"), index=True),
-    sa.Column("segment", sa.Integer, nullable=False),
-    sa.Column("start_ns", sa.BigInteger, nullable=False),
-    sa.Column("end_ns", sa.BigInteger, nullable=False),
-    sa.Column("created", Text, nullable=False),
-    sa.Column("task", Text, nullable=False),
-    sa.Column("operator", Text, nullable=False),
     sa.Column("success", sa.Boolean),
-    sa.Column("notes", Text, nullable=False),
     sa.Column("recorded", Text),  # a day, UTC
-    # Of the synchronisation of its recording:
     sa.Column("valid_share", sa.Double),
     sa.Column("skew_p95_ms", sa.Double),
-    sa.Column("spread_ms", sa.Double),  # p99 between cameras
-    sa.Column("drops", sa.Integer),  # estimated, of all streams
+    sa.Column("task", Text, nullable=False),
+    sa.Column("operator", Text, nullable=False),
+    sa.Column("notes", Text, nullable=False),
     sa.Column("words", sa.Text().with_variant(TSVECTOR, "postgresql"), nullable=False),
+    sa.UniqueConstraint("dataset", "uid", "hash", "said"),
 )
 sa.Index("ix_episode_words", episode.c.words, postgresql_using="gin").ddl_if("postgresql")
 
@@ -112,7 +107,10 @@ version_episode = sa.Table(
     sa.Column("split", Text, nullable=False),
     sa.PrimaryKeyConstraint("episode", "since"),
 )
-sa.Index("ix_version_episode", version_episode.c.dataset, version_episode.c.until)
+sa.Index(
+    "ix_version_episode",
+    *(version_episode.c[name] for name in ("dataset", "until", "place", "episode")),
+)
 
 # Tags, and what became of each. They know their dataset by uid, so that they outlive a rebuild.
 alias = sa.Table(
@@ -151,6 +149,10 @@ checkpoint = sa.Table(
 )
 
 
+# What SQLite searches the words of episodes with.
+episode_words = sa.table("episode_words", sa.column("rowid", sa.Integer), sa.column("words", Text))
+
+
 def create(db: sa.Connection) -> None:
     """Make all tables, and what searches the words of episodes."""
     metadata.create_all(db)
@@ -168,4 +170,8 @@ _SQLITE_WORDS = (
     "CREATE TRIGGER episode_out AFTER DELETE ON episode BEGIN"
     " INSERT INTO episode_words(episode_words, rowid, words)"
     " VALUES ('delete', old.id, old.words); END",
+    "CREATE TRIGGER episode_anew AFTER UPDATE OF words ON episode BEGIN"
+    " INSERT INTO episode_words(episode_words, rowid, words)"
+    " VALUES ('delete', old.id, old.words);"
+    " INSERT INTO episode_words(rowid, words) VALUES (new.id, new.words); END",
 )

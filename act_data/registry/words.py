@@ -33,3 +33,25 @@ def indexed(texts: Iterable[str], dialect: str) -> str:
     if dialect != "postgresql":
         return " ".join(found)
     return " ".join(f"'{word}':{place}" for place, word in enumerate(found, 1))
+
+
+def query(text: str, dialect: str) -> str:
+    """What finds the episodes whose words are those of `text`; "" when it has none.
+
+    Pieces of `text` between spaces are looked for wherever they stand; of one that is several words
+    ("pour-tea", or Chinese) they stand one after the other. A piece that ends in "*" is the
+    beginning of a word.
+    """
+    pieces = [(cut(piece), piece.endswith("*")) for piece in text.split()]
+    phrase = _phrase_postgresql if dialect == "postgresql" else _phrase_sqlite
+    both = " & " if dialect == "postgresql" else " AND "
+    return both.join(phrase(words, begins) for words, begins in pieces if words)
+
+
+def _phrase_sqlite(words: list[str], begins: bool) -> str:
+    return f'"{" ".join(words)}"' + ("*" if begins else "")
+
+
+def _phrase_postgresql(words: list[str], begins: bool) -> str:
+    quoted = [f"'{word}'" for word in words]
+    return f"({' <-> '.join(quoted)}{':*' if begins else ''})"

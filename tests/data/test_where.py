@@ -270,7 +270,8 @@ def test_the_facts_of_an_episode_are_all_there() -> None:
     assert facts == {
         "uid": "e7", "index": 7, "length": 25, "seconds": 2.5, "split": "val", "task": "pour",
         "operator": "", "success": None, "notes": "", "source": "bag7", "source_kind": "ros1",
-        "robot": "aloha", "recorded": "2026-05-31", "skew_p95_ms": 9.0, "valid_share": 0.75,
+        "robot": "aloha", "rate_hz": 10.0, "cameras": "", "recorded": "2026-05-31",
+        "skew_p95_ms": 9.0, "valid_share": 0.75,
     }  # fmt: skip
     assert facts.keys() == FACTS.keys()
     bare = facts_of(schema, 7, entry, info.model_copy(update={"sync": None}))
