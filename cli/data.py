@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
 from . import (
@@ -25,9 +27,11 @@ from . import (
     recover,
     restore,
     robots,
+    search,
     split,
     tag,
 )
+from .completion import join_bash_words
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,6 +49,7 @@ app.command()(cache.cache)
 app.command()(datasets.stats)
 app.command("list")(datasets.list_datasets)
 app.command("ls", hidden=True)(datasets.list_datasets)
+app.command()(search.search)
 app.command()(datasets.show)
 app.command()(card.card)
 app.command()(datasets.verify)
@@ -69,4 +74,5 @@ app.command()(robots.robots)
 
 def main() -> None:
     """Entry point of `act-data`."""
+    join_bash_words(os.environ)
     app()

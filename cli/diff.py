@@ -7,12 +7,18 @@ from typing import Annotated
 import typer
 
 from . import console, curation
-from .options import Json
+from .completion import complete_ref
+from .options import Json, Ref
 
 
 def diff(
-    before: Annotated[str, typer.Argument(help="A path, a name, or name@version.")],
-    after: Annotated[str, typer.Argument(help="The other one, of this or of another dataset.")],
+    before: Ref,
+    after: Annotated[
+        str,
+        typer.Argument(
+            help="The other one, of this or of another dataset.", autocompletion=complete_ref
+        ),
+    ],
     threshold: Annotated[
         float,
         typer.Option(min=0, help="Tell statistics that moved further, in standard deviations."),

@@ -21,7 +21,8 @@ def lineage(
         str,
         typer.Argument(
             help="A recording or its sha256, an episode (ds#3 or a uid), a dataset version, "
-            "a checkpoint folder, or a JSON report of a rollout."
+            "a checkpoint folder, or a JSON report of a rollout.",
+            autocompletion=complete_ref,
         ),
     ],
     json: Json = False,

@@ -7,11 +7,17 @@ from typing import Annotated
 import typer
 
 from . import console, curation
+from .completion import complete_ref
 from .options import DryRun, Json, Message, NewDataset
 
 
 def merge(
-    refs: Annotated[list[str], typer.Argument(help="Paths, names, or name@version: two or more.")],
+    refs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Paths, names, or name@version: two or more.", autocompletion=complete_ref
+        ),
+    ],
     out: NewDataset,
     message: Message = "",
     dry_run: DryRun = False,

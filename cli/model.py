@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
 from . import (
@@ -16,6 +18,7 @@ from . import (
     train,
     truth,
 )
+from .completion import join_bash_words
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,4 +41,5 @@ app.command()(truth.truth)
 
 def main() -> None:
     """Entry point of `act-model`."""
+    join_bash_words(os.environ)
     app()

@@ -7,9 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
+from .completion import complete_ref
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")]
-Ref = Annotated[str, typer.Argument(help="A path, a name, or name@version.")]
+Ref = Annotated[
+    str,
+    typer.Argument(help="A path, a name, or name@version.", autocompletion=complete_ref),
+]
 Checkpoint = Annotated[
     Path | None, typer.Argument(help="A checkpoint folder [the newest registered one].")
 ]

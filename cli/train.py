@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from . import console, tables
-from .options import Json
+from .options import Json, Ref
 from .training_view import training
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    dataset: Annotated[str, typer.Argument(help="A path, a name, or name@version.")],
+    dataset: Ref,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run folder [runs/<dataset>].")
     ] = None,

@@ -44,8 +44,8 @@ LAYERS = [  # top first; a file may import from lower rows only, or from its own
      "act_data.episodes", "act_data.store", "act_data.stats"},
     {"act_data.interfaces", "act_data.where"},
     {"act_data.facts", "act_data.spans"},
-    {"act_data.records"},
-    {"act_data.types"},
+    {"act_data.records", "act_data.completion"},
+    {"act_data.types", "act_data.place"},
     {"act_data.errors"},
 ]  # fmt: skip
 LEVEL = {room: len(LAYERS) - i for i, rooms in enumerate(LAYERS) for room in rooms}
@@ -77,9 +77,9 @@ DOORS = {  # outside library -> the only rooms that may import it
     "fsspec": {"act_data.store.remote"},
     "defusedxml": {"act_model.safety.urdf"},
     "sqlalchemy": {"act_data.registry"},
-    "psycopg": {"act_data.registry"},
-    "sqlite3": {"act_data.registry"},
-    "platformdirs": {"act_data.registry", "act_data.convert"},
+    "psycopg": {"act_data.completion"},
+    "sqlite3": {"act_data.registry", "act_data.completion"},
+    "platformdirs": {"act_data.place", "act_data.convert"},
     "apsw": {"act_data.sources"},
     "zstandard": {"act_data.sources"},
     "ruamel": {"act_data.robot", "act_data.sources"},

@@ -33,7 +33,7 @@ from act_data.records import (
     SyncReport,
     VersionRecord,
 )
-from act_data.registry import DatasetLog, DatasetTags, RegisteredDataset
+from act_data.registry import DatasetLog, DatasetTags, RegisteredDataset, SearchResult
 from act_data.remotes import PullReport, PushReport
 from act_data.remotes.records import EpisodeManifest, Reference, TagReference, VersionManifest
 from act_data.report import DatasetCard
@@ -84,6 +84,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "push-report": PushReport,
     "record-report": RecordReport,
     "recovery-report": RecoveryReport,
+    "search-result": SearchResult,
     "dataset-log": DatasetLog,
     "dataset-tags": DatasetTags,
     "registered-dataset": RegisteredDataset,

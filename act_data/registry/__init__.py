@@ -14,9 +14,12 @@ import sqlalchemy as sa
 
 from act_data.errors import NotFoundError, StoreError
 from act_data.interfaces import DatasetReader
+from act_data.place import Place, default_place
 from act_data.registry import holders, references, tags
 from act_data.registry.database import is_damaged, set_aside, transaction
-from act_data.registry.place import Place, default_place, find_datasets
+from act_data.registry.on_disk import find_datasets
+from act_data.registry.prepare import prepare
+from act_data.registry.rebuild import rebuild
 from act_data.registry.records import (
     DatasetLog,
     DatasetTags,
@@ -29,8 +32,6 @@ from act_data.registry.records import (
     SearchResult,
     TagMove,
 )
-from act_data.registry.prepare import prepare
-from act_data.registry.rebuild import rebuild
 from act_data.registry.references import Resolved
 from act_data.registry.rows import (
     by_name,

@@ -18,8 +18,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from act_data.errors import ConflictError, InputError, StoreError
+from act_data.place import Place
 from act_data.registry import tables
-from act_data.registry.place import Place
 from act_data.registry.upgrade import upgrade
 
 _BUSY_S = 30

@@ -8,11 +8,11 @@ import sqlalchemy as sa
 
 from act_data.errors import ConflictError
 from act_data.interfaces import DatasetReader
+from act_data.place import Place
 from act_data.registry import fact_rows
 from act_data.registry.database import shown, transaction
 from act_data.registry.episode_row import Key, key_of
 from act_data.registry.fact_rows import BATCH, Facts, batches
-from act_data.registry.place import Place
 from act_data.registry.rows import begin, versions
 from act_data.registry.tables import dataset, episode
 

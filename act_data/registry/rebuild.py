@@ -8,8 +8,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from act_data.interfaces import DatasetReader
+from act_data.place import Place
 from act_data.registry.database import transaction
-from act_data.registry.place import Place
 from act_data.registry.prepare import prepare
 from act_data.registry.rows import Row, register
 from act_data.registry.tables import dataset, episode, source, version, version_episode

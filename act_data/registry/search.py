@@ -196,7 +196,7 @@ def _found_episodes(
     found = db.execute(page.limit(limit)).mappings().all()
     numbered = _numbered(asked.scope, {row["dataset"] for row in found}).subquery()
     asked_for = numbered.c.episode.in_([row["id"] for row in found])
-    numbers = dict(db.execute(sa.select(numbered).where(asked_for)).tuples().all())
+    numbers = {n.episode: n.number for n in db.execute(sa.select(numbered).where(asked_for))}
     for row in found:
         of = rows[row["dataset"]]
         yield FoundEpisode(

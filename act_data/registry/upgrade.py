@@ -15,8 +15,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from act_data.errors import ActError
+from act_data.place import Place
 from act_data.registry import tables
-from act_data.registry.place import Place
 from act_data.registry.rows import register
 from act_data.store import location, open_dataset
 
@@ -28,8 +28,8 @@ _KEPT = {
     2: (tables.checkpoint, tables.alias, tables.alias_log),
 }
 # Those that refer to others first.
-_DROPPED = ("episode_words", "version_episode", "episode", "source", "alias_log", "alias", "version",
-            "dataset", "checkpoint")  # fmt: skip
+_DROPPED = ("episode_words", "version_episode", "episode", "source", "version", "dataset",
+            "alias_log", "alias", "checkpoint")  # fmt: skip
 
 
 def upgrade(db: sa.Connection, place: Place, found: int) -> None:

@@ -1,27 +1,14 @@
-"""Where a registry lies, and which datasets lie at a path."""
+"""Which datasets lie at a path."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import platformdirs
-
 from act_data.errors import NotFoundError
 
-Place = Path | str  # a SQLite file, or the URL of a database
-
 _EPISODE_FILE = re.compile(r"episode_\d+\.hdf5")
-
-
-def default_place() -> Place:
-    """`ACT_REGISTRY`, a path or a URL; else registry.db in the user's data folder."""
-    chosen = os.environ.get("ACT_REGISTRY")
-    if not chosen:
-        return platformdirs.user_data_path("act", appauthor=False) / "registry.db"
-    return chosen if "://" in chosen else Path(chosen).expanduser().absolute()
 
 
 def find_datasets(path: Path) -> list[Path]:
