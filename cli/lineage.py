@@ -8,6 +8,7 @@ import typer
 from rich.text import Text
 
 from . import console
+from .completion import complete_ref
 from .options import Json
 
 if TYPE_CHECKING:

@@ -139,7 +139,9 @@ class ZarrReader:
         said = self._version.annotations.get(uid)
         if said is None:
             return record
-        info = record.info.model_copy(update=said.model_dump())
+        # Whole, but for what another program left out of it.
+        known = {k: v for k, v in said.model_dump().items() if v is not None or k == "success"}
+        info = record.info.model_copy(update=known)
         return record.model_copy(update={"info": info})
 
     @cached_property
