@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -251,7 +252,7 @@ def ours(scratch: Path, store: Path, repeats: int) -> list[dict[str, Any]]:
         found = registry.search(**asked)
         row(
             name,
-            p50_ms=p50_ms(lambda asked=asked: registry.search(**asked), repeats),
+            p50_ms=p50_ms(partial(registry.search, **asked), repeats),
             found=found.matched,
         )
     difference = diff(f"{known.name}@1", f"{known.name}@3")
@@ -272,8 +273,12 @@ def other_writer() -> None:
     class Trained:
         uid, version, content_hash = "u", 1, "h"
 
+    def wait() -> None:
+        sys.stdin.readline()
+        stop.set()
+
     stop = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.readline(), stop.set()), daemon=True).start()
+    threading.Thread(target=wait, daemon=True).start()
     registry = Registry()
     print("ready", flush=True)
     longest, writes = 0.0, 0
@@ -324,7 +329,7 @@ def pyarrow_rows(root: Path, repeats: int) -> list[dict[str, Any]]:
 
 def datasets_rows(root: Path, repeats: int) -> list[dict[str, Any]]:
     """With Hugging Face `datasets`, in the interpreter that has it."""
-    import datasets
+    import datasets  # type: ignore[import-not-found]  # in the venv of the peers
 
     datasets.disable_progress_bars()
     datasets.disable_caching()
@@ -387,7 +392,7 @@ def dvc_rows(program: Path, scratch: Path, files: int) -> list[dict[str, Any]]:
         "diff of two versions: dvc diff HEAD~1": ("dvc", "diff", "--json", "HEAD~1"),
     }.items():
         said = run(*command)
-        row = {"who": who, "query": query, "p50_ms": p50_ms(lambda c=command: run(*c), 3)}
+        row = {"who": who, "query": query, "p50_ms": p50_ms(partial(run, *command), 3)}
         found = {"found": len(json.loads(said)["modified"])} if "--json" in command else {}
         rows.append(row | found)
     return rows
@@ -438,8 +443,7 @@ def main() -> None:
         if options.peers:
             programs = peers_environment()
             command = [str(programs / "python"), str(HERE), "--datasets", str(scratch / "lerobot")]
-            said = subprocess.check_output(command, text=True)
-            rows += json.loads(said.splitlines()[-1])
+            rows += json.loads(subprocess.check_output(command, text=True).splitlines()[-1])
             rows += dvc_rows(programs, scratch, options.dvc_files)
     if options.json:
         said = {"episodes": episodes, "repeats": repeats, "made_s": written["wall_s"], "rows": rows}

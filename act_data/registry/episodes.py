@@ -95,8 +95,9 @@ class EpisodeIndex:
     def _open(self, reader: DatasetReader, coming: Sequence[Coming], number: int) -> None:
         ids = fact_rows.known(self._db, self._dataset, [c.entry.uid for c in coming])
         unread = [c.entry for c in coming if c.key not in ids]
-        facts = list(fact_rows.read(reader, unread, self._db.dialect.name))
-        ids |= fact_rows.insert(self._db, self._dataset, facts)
+        if unread:
+            facts = list(fact_rows.read(reader, unread, self._db.dialect.name))
+            ids |= fact_rows.insert(self._db, self._dataset, facts)
         rows = []
         for entry, place, key in coming:
             self._held[entry.uid] = Held(ids[key], place, key, entry.split)

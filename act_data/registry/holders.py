@@ -66,7 +66,8 @@ def _held(db: sa.Connection, where: sa.ColumnElement[bool]) -> list[HeldEpisode]
             )
         )
         .where(where)
-        .order_by(dataset.c.name, episode.c.id)
+        .distinct()  # of everything that people said of an episode there is a row
+        .order_by(dataset.c.name, episode.c.uid, episode.c.hash)
     ).all()
     return [
         HeldEpisode(

@@ -12,7 +12,7 @@ from act_data.place import Place
 from act_data.registry import fact_rows
 from act_data.registry.database import shown, transaction
 from act_data.registry.episode_row import Key, key_of
-from act_data.registry.fact_rows import BATCH, Facts, batches
+from act_data.registry.fact_rows import Facts, batches
 from act_data.registry.rows import begin, versions
 from act_data.registry.tables import dataset, episode
 
@@ -28,7 +28,7 @@ def prepare(
     Args:
         refresh: Read the facts of all versions anew, and correct what is there.
     """
-    if not refresh and len(reader.episodes) <= BATCH:
+    if not refresh and len(reader.episodes) <= fact_rows.BATCH:
         return
     with transaction(place, write=True) as db:
         begun = begin(db, reader, name, trust=refresh)
@@ -39,7 +39,7 @@ def prepare(
         keys = [key_of(of.version, entry) for entry in of.episodes]
         new = [e for e, key in zip(of.episodes, keys, strict=True) if key not in there]
         there.update(keys)
-        if len(new) <= BATCH and not refresh:
+        if len(new) <= fact_rows.BATCH and not refresh:
             continue
         for some in batches(new):
             facts = list(fact_rows.read(of, some, dialect))

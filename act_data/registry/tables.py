@@ -23,9 +23,9 @@ metadata = sa.MetaData()
 Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
-def _of_dataset() -> sa.Column[int]:
+def _of_dataset(*, index: bool = False) -> sa.Column[int]:
     key = sa.ForeignKey("dataset.id", ondelete="CASCADE")
-    return sa.Column("dataset", sa.Integer, key, nullable=False)
+    return sa.Column("dataset", sa.Integer, key, nullable=False, index=index)
 
 
 # One that has no version yet is being registered, and is shown to nobody.
@@ -64,11 +64,11 @@ source = sa.Table(
     "source",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-    _of_dataset(),
+    _of_dataset(index=True),
     sa.Column("sha256", Text, nullable=False),
     sa.Column("name", Text, nullable=False),
     sa.Column("kind", Text, nullable=False),
-    sa.UniqueConstraint("dataset", "sha256", "name", "kind"),
+    sa.UniqueConstraint("sha256", "name", "kind", "dataset"),
 )
 
 # What a version says of an episode and what its record does. Of a record that cannot be read there
@@ -77,7 +77,7 @@ episode = sa.Table(
     "episode",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-    _of_dataset(),
+    _of_dataset(index=True),
     sa.Column("uid", Text, nullable=False),
     sa.Column("hash", Text, nullable=False),
     sa.Column("said", Text, nullable=False),  # digest of its annotation; "" where there is none
@@ -91,7 +91,7 @@ episode = sa.Table(
     sa.Column("operator", Text, nullable=False),
     sa.Column("notes", Text, nullable=False),
     sa.Column("words", sa.Text().with_variant(TSVECTOR, "postgresql"), nullable=False),
-    sa.UniqueConstraint("dataset", "uid", "hash", "said"),
+    sa.UniqueConstraint("uid", "hash", "said", "dataset"),
 )
 sa.Index("ix_episode_words", episode.c.words, postgresql_using="gin").ddl_if("postgresql")
 
