@@ -17,8 +17,8 @@ from act_data.interfaces import DatasetReader
 from act_data.place import Place, default_place
 from act_data.registry import holders, references, tags
 from act_data.registry.database import is_damaged, set_aside, transaction
+from act_data.registry.in_batches import register_at
 from act_data.registry.on_disk import find_datasets
-from act_data.registry.prepare import prepare
 from act_data.registry.rebuild import rebuild
 from act_data.registry.records import (
     DatasetLog,
@@ -110,9 +110,7 @@ class Registry:
             ConflictError: `name` belongs to another dataset.
             StoreError: A version's content is not what was registered under its number.
         """
-        prepare(self.place, reader, name)
-        with transaction(self.place, write=True) as db:
-            return register(db, reader, name)
+        return register_at(self.place, reader, name)
 
     def resolve(self, ref: str) -> Resolved:
         """The dataset that `ref` means, after its content hash was compared.

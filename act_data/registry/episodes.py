@@ -1,117 +1,86 @@
-"""Which episodes a version holds, brought into the index: only what differs is read and written."""
+"""Which episodes the versions of a dataset hold, as ranges of versions: what the index lacks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
-import sqlalchemy as sa
-
-from act_data.interfaces import DatasetReader
-from act_data.records import EpisodeEntry
-from act_data.registry import fact_rows
+from act_data.records import EpisodeEntry, VersionRecord
 from act_data.registry.episode_row import Key, key_of
-from act_data.registry.fact_rows import after, batches
-from act_data.registry.tables import OPEN, episode, version_episode
+from act_data.registry.tables import OPEN
 
 
-class Held(NamedTuple):
-    """One episode of the newest indexed version."""
+class Range(NamedTuple):
+    """Versions from `since` on hold an episode, at this place in their order."""
 
-    id: int
-    place: int
     key: Key
+    since: int
+    place: int
     split: str
 
 
-class Coming(NamedTuple):
-    """An episode of the next version whose range begins with it."""
+class Plan:
+    """What is to be written so that the index holds more versions; made without locking it.
 
-    entry: EpisodeEntry
-    place: int
-    key: Key
+    Attributes:
+        after: The newest version that the index holds; 0 where there is none.
+        versions: Rows of `version`, but for their dataset.
+        ended: Which ranges of the index end, and with which version.
+    """
 
+    def __init__(self, held: Iterable[Range] = (), *, after: int = 0, next_place: int = 1) -> None:
+        """Start from the ranges that the version `after` is `held` by."""
+        self.after = after
+        self.versions: list[dict[str, Any]] = []
+        self.ended: list[tuple[Key, int]] = []
+        self._open = {uid: each for each in held for uid, _, _ in [each.key]}
+        self._closed: list[tuple[Range, int]] = []
+        self._next_place = next_place
 
-class Changes(NamedTuple):
-    """What a version does to the one before it, in episodes."""
-
-    added: int
-    removed: int
-
-
-class EpisodeIndex:
-    """The episodes of one dataset, version after version, inside one write transaction."""
-
-    def __init__(self, db: sa.Connection, dataset: int) -> None:
-        """Start from what the newest version in the index holds."""
-        self._db = db
-        self._dataset = dataset
-        ranges, e = version_episode.c, episode.c
-        rows = db.execute(
-            sa.select(ranges.place, ranges.split, e.id, e.uid, e.hash, e.said)
-            .join(episode, e.id == ranges.episode)
-            .where(ranges.dataset == dataset, ranges.until == OPEN)
-        )
-        self._held = {
-            row.uid: Held(row.id, row.place, (row.uid, row.hash, row.said), row.split)
-            for row in rows
-        }
-        self._next_place = after(db, ranges.place, ranges.dataset == dataset)
-
-    def add(self, reader: DatasetReader) -> Changes:
-        """Index the version of `reader`, which follows the newest one that is indexed."""
-        number, before = reader.version.number, self._held
-        kept: dict[str, Held] = {}
-        coming: list[Coming] = []
+    def add(self, version: VersionRecord) -> list[EpisodeEntry]:
+        """Follow `version`, the next one. Gives the episodes whose range begins with it."""
+        before, self._open = self._open, {}
+        begun: list[EpisodeEntry] = []
         last, moved = 0, False
-        for entry in reader.episodes:
+        for entry in version.episodes:
             held = before.get(entry.uid)
-            key = key_of(reader.version, entry)
+            key = key_of(version, entry)
             # Behind one that came or moved there is no place that would keep the order.
             moved = moved or held is None or held.place <= last
             last = self._new_place() if moved or held is None else held.place
             if not moved and held is not None and (held.key, held.split) == (key, entry.split):
-                kept[entry.uid] = held
+                self._open[entry.uid] = held
             else:
-                coming.append(Coming(entry, last, key))
-        self._close([held.id for uid, held in before.items() if uid not in kept], number)
-        self._held = kept
-        for some in batches(coming):
-            self._open(reader, some, number)
-        return Changes(
-            added=sum(c.entry.uid not in before for c in coming),
-            removed=sum(uid not in self._held for uid in before),
+                self._open[entry.uid] = Range(key, version.number, last, entry.split)
+                begun.append(entry)
+        for uid, held in before.items():
+            if self._open.get(uid) is held:
+                continue
+            if held.since > self.after:
+                self._closed.append((held, version.number))
+            else:
+                self.ended.append((held.key, version.number))
+        self.versions.append(
+            {
+                "n": version.number,
+                "parent": version.parent,
+                "content_hash": version.content_hash,
+                "message": version.message,
+                "created": version.created,
+                "episodes": len(version.episodes),
+                "frames": sum(entry.length for entry in version.episodes),
+                "added": sum(uid not in before for uid in self._open),
+                "removed": sum(uid not in self._open for uid in before),
+            }
         )
+        return begun
 
-    def _close(self, ids: Sequence[int], number: int) -> None:
-        ranges = version_episode.c
-        for some in batches(ids):
-            self._db.execute(
-                sa.update(version_episode)
-                .where(ranges.episode.in_(some), ranges.until == OPEN)
-                .values(until=number)
-            )
-
-    def _open(self, reader: DatasetReader, coming: Sequence[Coming], number: int) -> None:
-        ids = fact_rows.known(self._db, self._dataset, [c.entry.uid for c in coming])
-        unread = [c.entry for c in coming if c.key not in ids]
-        if unread:
-            facts = list(fact_rows.read(reader, unread, self._db.dialect.name))
-            ids |= fact_rows.insert(self._db, self._dataset, facts)
-        rows = []
-        for entry, place, key in coming:
-            self._held[entry.uid] = Held(ids[key], place, key, entry.split)
-            rows.append(
-                {
-                    "dataset": self._dataset,
-                    "episode": ids[key],
-                    "since": number,
-                    "until": OPEN,
-                    "place": place,
-                    "split": entry.split,
-                }
-            )
-        self._db.execute(sa.insert(version_episode), rows)
+    def ranges(self) -> Iterator[tuple[Range, int]]:
+        """The new ranges, each with its end."""
+        yield from self._closed
+        for each in self._open.values():
+            if each.since > self.after:
+                yield each, OPEN
 
     def _new_place(self) -> int:
         place = self._next_place

@@ -26,6 +26,10 @@ T = TypeVar("T")
 BATCH = 2_000  # rows in memory, and variables of one statement
 
 
+class Overtaken(Exception):  # noqa: N818  # no error: what was begun is begun again
+    """Another process has changed what this one goes on from."""
+
+
 class Facts(NamedTuple):
     """The row of one episode, not yet in the index, and the recording it names."""
 
@@ -69,10 +73,25 @@ def read(reader: DatasetReader, entries: Sequence[EpisodeEntry], dialect: str) -
         yield Facts(row, source_row(record.info.source))
 
 
-def insert(db: sa.Connection, dataset: int, facts: Sequence[Facts]) -> dict[Key, int]:
-    """Write these rows, of which none is there; gives their ids."""
-    if not facts:
-        return {}
+def complete(
+    db: sa.Connection, dataset: int, reader: DatasetReader, entries: Sequence[EpisodeEntry]
+) -> None:
+    """Read and write the facts of a batch of episodes that are not there."""
+    lacking = unknown(db, dataset, reader, entries)
+    if lacking:
+        insert(db, dataset, list(read(reader, lacking, db.dialect.name)))
+
+
+def unknown(
+    db: sa.Connection, dataset: int, reader: DatasetReader, entries: Sequence[EpisodeEntry]
+) -> list[EpisodeEntry]:
+    """Those of a batch of episodes whose facts are not there."""
+    there = known(db, dataset, [entry.uid for entry in entries])
+    return [entry for entry in entries if key_of(reader.version, entry) not in there]
+
+
+def insert(db: sa.Connection, dataset: int, facts: Sequence[Facts]) -> None:
+    """Write these rows, of which none is there."""
     sources = _sources(db, dataset, facts)
     first = after(db, episode.c.id)
     rows = [
@@ -80,7 +99,6 @@ def insert(db: sa.Connection, dataset: int, facts: Sequence[Facts]) -> dict[Key,
         for n, f in enumerate(facts, first)
     ]
     db.execute(sa.insert(episode), rows)
-    return {f.key: n for n, f in enumerate(facts, first)}
 
 
 def refresh(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -10,8 +11,9 @@ import sqlalchemy as sa
 from act_data.interfaces import DatasetReader
 from act_data.place import Place
 from act_data.registry.database import transaction
-from act_data.registry.prepare import prepare
-from act_data.registry.rows import Row, register
+from act_data.registry.fact_rows import Overtaken
+from act_data.registry.in_batches import read_anew
+from act_data.registry.rows import Row, apply, begin, register
 from act_data.registry.tables import dataset, episode, source, version, version_episode
 from act_data.store import location, open_dataset
 
@@ -22,6 +24,12 @@ def rebuild(place: Place, found: Sequence[Path]) -> list[str]:
     Facts are read and corrected first, while others may write; then all versions are replaced at
     once. What became of a dataset meanwhile is seen in that last step.
     """
+    while True:
+        with suppress(Overtaken):
+            return _rebuilt(place, found)
+
+
+def _rebuilt(place: Place, found: Sequence[Path]) -> list[str]:
     with transaction(place) as db:
         known = _rows(db)
     readers: dict[str, DatasetReader] = {}
@@ -30,19 +38,22 @@ def rebuild(place: Place, found: Sequence[Path]) -> list[str]:
             readers.setdefault(reader.uid, reader)
     # Known names first, so that no newcomer takes one.
     uids = {row["uid"] for row in known}
-    readers = dict(sorted(readers.items(), key=lambda item: item[0] not in uids))
-    for reader in readers.values():
-        prepare(place, reader, refresh=True)
+    order = sorted(readers.values(), key=lambda reader: reader.uid not in uids)
+    plans = {reader.uid: read_anew(place, reader) for reader in order}
     with transaction(place, write=True) as db:
         for row in _rows(db):
-            read = readers.get(row["uid"])
-            if read is None or _newest(db, row) > read.version.number:
+            plan = plans.get(row["uid"])
+            if plan is None or _newest(db, row) > plan.versions[-1]["n"]:
+                plans.pop(row["uid"], None)
                 readers |= {reader.uid: reader for reader in _opened(location(row["uri"]))}
         db.execute(sa.delete(dataset).where(dataset.c.uid.not_in(readers)))
         db.execute(sa.delete(version_episode))
         db.execute(sa.delete(version))
         for reader in readers.values():
-            register(db, reader)
+            if reader.uid in plans:
+                apply(db, begin(db, reader, None).id, plans[reader.uid])
+            else:
+                register(db, reader)
         held = sa.exists().where(version_episode.c.episode == episode.c.id)
         db.execute(sa.delete(episode).where(~held))
         named = sa.exists().where(episode.c.source == source.c.id)

@@ -11,9 +11,11 @@ import sqlalchemy as sa
 from act_data.errors import ConflictError, InputError, StoreError
 from act_data.facts import camera_names
 from act_data.interfaces import DatasetReader
-from act_data.registry.episodes import EpisodeIndex
+from act_data.registry import fact_rows
+from act_data.registry.episodes import Plan, Range
+from act_data.registry.fact_rows import Overtaken, batches
 from act_data.registry.records import RegisteredDataset, RegisteredVersion
-from act_data.registry.tables import dataset, version
+from act_data.registry.tables import OPEN, dataset, episode, version, version_episode
 from act_data.store import open_dataset
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -83,13 +85,65 @@ def begin(
 
 
 def register(db: sa.Connection, reader: DatasetReader, name: str | None = None) -> str:
-    """Add or complete all rows of `reader`'s dataset; see `Registry.register`."""
+    """Add or complete all rows of `reader`'s dataset; see `Registry.register`.
+
+    The records of new episodes are read meanwhile, and `db` locks the registry: for few of them.
+    """
     begun = begin(db, reader, name)
     if begun.missing:
-        index = EpisodeIndex(db, begun.id)
+        plan = started(db, begun.id)
         for of in versions(reader, begun.missing):
-            _add_version(db, begun.id, of, index)
+            for some in batches(plan.add(of.version)):
+                fact_rows.complete(db, begun.id, of, some)
+        apply(db, begun.id, plan)
     return begun.name
+
+
+def started(db: sa.Connection, key: int) -> Plan:
+    """A plan that goes on from what the index holds of the dataset with row id `key`."""
+    ranges, e = version_episode.c, episode.c
+    rows = db.execute(
+        sa.select(e.uid, e.hash, e.said, ranges.since, ranges.place, ranges.split)
+        .join(episode, e.id == ranges.episode)
+        .where(ranges.dataset == key, ranges.until == OPEN)
+    )
+    held = (Range((r.uid, r.hash, r.said), r.since, r.place, r.split) for r in rows)
+    next_place = fact_rows.after(db, ranges.place, ranges.dataset == key)
+    return Plan(held, after=_newest(db, key), next_place=next_place)
+
+
+def apply(db: sa.Connection, key: int, plan: Plan) -> None:
+    """Write what was planned for the dataset with row id `key`.
+
+    Raises:
+        Overtaken: The index is no longer what the plan goes on from, or lacks facts.
+    """
+    if _newest(db, key) != plan.after:
+        raise Overtaken
+    ranges = version_episode.c
+    for some in batches(plan.ended):
+        ids = fact_rows.known(db, key, [uid for (uid, _, _), _ in some])
+        for number in {number for _, number in some}:
+            ending = [ids[of] for of, until in some if until == number]
+            open_ = ranges.episode.in_(ending), ranges.until == OPEN
+            db.execute(sa.update(version_episode).where(*open_).values(until=number))
+    for new in batches(list(plan.ranges())):
+        ids = fact_rows.known(db, key, [each.key[0] for each, _ in new])
+        if not ids.keys() >= {each.key for each, _ in new}:
+            raise Overtaken
+        rows = [
+            {
+                "dataset": key,
+                "episode": ids[each.key],
+                "since": each.since,
+                "until": until,
+                "place": each.place,
+                "split": each.split,
+            }
+            for each, until in new
+        ]
+        db.execute(sa.insert(version_episode), rows)
+    db.execute(sa.insert(version), [{"dataset": key, **row} for row in plan.versions])
 
 
 def versions(reader: DatasetReader, numbers: Sequence[int]) -> Iterator[DatasetReader]:
@@ -99,22 +153,10 @@ def versions(reader: DatasetReader, numbers: Sequence[int]) -> Iterator[DatasetR
         yield reader if of_reader else open_dataset(reader.path, n, dropped=True)
 
 
-def _add_version(db: sa.Connection, key: int, reader: DatasetReader, index: EpisodeIndex) -> None:
-    record = reader.version
-    changes = index.add(reader)
-    values = {
-        "dataset": key,
-        "n": record.number,
-        "parent": record.parent,
-        "content_hash": record.content_hash,
-        "message": record.message,
-        "created": record.created,
-        "episodes": len(record.episodes),
-        "frames": sum(entry.length for entry in record.episodes),
-        "added": changes.added,
-        "removed": changes.removed,
-    }
-    db.execute(sa.insert(version).values(values))
+def _newest(db: sa.Connection, key: int) -> int:
+    """The newest version in the index; 0 where there is none."""
+    asked = sa.select(sa.func.max(version.c.n)).where(version.c.dataset == key)
+    return db.execute(asked).scalar_one() or 0
 
 
 def _checked(db: sa.Connection, name: str) -> str:
