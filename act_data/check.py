@@ -8,7 +8,7 @@ from act_data.errors import StoreError
 from act_data.interfaces import DatasetReader
 from act_data.records import Depth, Problem, Record
 from act_data.registry import Registry
-from act_data.store import Remaining, open_dataset
+from act_data.store import Remaining
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ def open_ref(ref: str) -> DatasetReader:
         NotFoundError: There is no such dataset or version.
         StoreError: It is damaged, or is not the one that was registered.
     """
-    resolved = Registry().resolve(ref)
-    return open_dataset(resolved.path, resolved.version)
+    _, reader = Registry().open(ref)
+    return reader
 
 
 def verify(ref: str, depth: Depth = "hash") -> Verification:

@@ -32,9 +32,7 @@ from act_data.registry import Registry
 from act_data.spans import SAME_PART, shared, span_of
 from act_data.store import Url
 from act_data.store.differences import differences
-from act_data.store.files import real_root
 from act_data.store.zarr_reader import ZarrReader
-from act_data.store.zarr_records import read_episode, read_root
 
 STATS_THRESHOLD = 0.1  # standard deviations
 
@@ -144,8 +142,7 @@ def _record(reader: DatasetReader, entry: EpisodeEntry) -> EpisodeRecord | None:
     """What is written of an episode, whether or not the reader's own version holds it."""
     try:
         if isinstance(reader, ZarrReader):
-            root = real_root(reader.path)
-            found = read_episode(root, entry.uid, read_root(root).shard_frames)
+            found = reader.written(entry.uid)
         else:
             found = reader.episode(entry.uid)
     except StoreError:

@@ -17,7 +17,7 @@ from act_data.registry import HeldEpisode, HoldingDataset, Registry
 from act_data.store import location, open_dataset
 from act_data.store.files import real_root
 from act_data.store.zarr_reader import ZarrReader
-from act_data.store.zarr_records import read_episode, read_root, read_versions
+from act_data.store.zarr_records import read_versions
 
 TRAINED_ON = "dataset.json"
 _DOCUMENT_BYTES = 1 << 26
@@ -74,8 +74,7 @@ class Store:
     def _read(self, uid: str) -> EpisodeRecord | None:
         try:
             if isinstance(self.reader, ZarrReader):
-                root = real_root(self.reader.path)
-                return read_episode(root, uid, read_root(root).shard_frames)
+                return self.reader.written(uid)
             return self.reader.episode(uid)
         except ActError:
             return None

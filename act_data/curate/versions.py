@@ -13,12 +13,12 @@ from act_data.curate.records import CurationReport
 from act_data.curate.selection import named, selected
 from act_data.errors import InputError, NotFoundError
 from act_data.facts import spoken
-from act_data.records import Annotation, EpisodeEntry, EpisodeInfo, Split, SplitRule
+from act_data.records import Annotation, EpisodeEntry, Split, SplitRule
 from act_data.store import open_dataset
 from act_data.store.files import real_root
 from act_data.store.splits import assign
 from act_data.store.zarr_reader import ZarrReader
-from act_data.store.zarr_records import read_episode, read_root
+from act_data.store.zarr_records import read_root
 
 
 def delete_episodes(
@@ -206,7 +206,7 @@ def annotate(
             new = said.over(spoken(reader.episode(uid).info))
             if success_unknown:
                 new = new.model_copy(update={"success": None})
-            if new == spoken(_own_info(reader, uid)):
+            if new == spoken(reader.written(uid).info):
                 annotations.pop(uid, None)  # what its record says: nothing to say beside it
             else:
                 annotations[uid] = new
@@ -228,11 +228,6 @@ def _with(reader: ZarrReader, episodes: Sequence[EpisodeEntry], *, message: str)
         split_rule=reader.version.split_rule,
         message=message,
     )
-
-
-def _own_info(reader: ZarrReader, uid: str) -> EpisodeInfo:
-    root = real_root(reader.path)
-    return read_episode(root, uid, read_root(root).shard_frames).info
 
 
 def _sources(

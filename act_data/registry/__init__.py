@@ -113,7 +113,17 @@ class Registry:
         return register_at(self.place, reader, name)
 
     def resolve(self, ref: str) -> Resolved:
-        """The dataset that `ref` means, after its content hash was compared.
+        """The version that `ref` means, and where it lies; arguments and errors as `open`."""
+        name, reader = self.open(ref)
+        return Resolved(
+            name=name,
+            path=reader.path,
+            version=reader.version.number,
+            content_hash=reader.version.content_hash,
+        )
+
+    def open(self, ref: str) -> tuple[str, DatasetReader]:
+        """The dataset that `ref` means, after its content hash was compared, and its name.
 
         Args:
             ref: "name", "name@3", "name@v3", "name@latest", "name@tag", or a path with or without
@@ -130,7 +140,7 @@ class Registry:
             if row is None:
                 if not location(target).exists():
                     raise references.unknown(db, target)
-                return _resolved(*references.at_path(db, location(target), version))
+                return references.at_path(db, location(target), version)
             wanted = references.wanted(db, row, version)
         path = location(row["uri"])
         if not path.exists():
@@ -146,7 +156,7 @@ class Registry:
                 hint=f"`act-data rebuild {path}` registers what lies there now.",
             )
         compare(reader, target, wanted["content_hash"])
-        return _resolved(target, reader)
+        return target, reader
 
     def datasets(self) -> list[RegisteredDataset]:
         """All datasets by name."""
@@ -339,12 +349,3 @@ class Registry:
             asked = sa.select(checkpoint.c.folder).order_by(checkpoint.c.id.desc())
             folders = db.execute(asked).scalars().all()
         return next((p for folder in folders if (p := Path(folder)).is_dir()), None)
-
-
-def _resolved(name: str, reader: DatasetReader) -> Resolved:
-    return Resolved(
-        name=name,
-        path=reader.path,
-        version=reader.version.number,
-        content_hash=reader.version.content_hash,
-    )

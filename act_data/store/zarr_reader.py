@@ -135,7 +135,7 @@ class ZarrReader:
             NotFoundError: The version has no such episode.
         """
         episode_asked(self._path, self._version, self._places, uid)
-        record = read_episode(self._root, uid, self._shard_frames)
+        record = self.written(uid)
         said = self._version.annotations.get(uid)
         if said is None:
             return record
@@ -143,6 +143,14 @@ class ZarrReader:
         known = {k: v for k, v in said.model_dump().items() if v is not None or k == "success"}
         info = record.info.model_copy(update=known)
         return record.model_copy(update={"info": info})
+
+    def written(self, uid: str) -> EpisodeRecord:
+        """The record of one episode as it was written, whichever versions hold it.
+
+        Raises:
+            StoreError: It is not there, or damaged.
+        """
+        return read_episode(self._root, uid, self._shard_frames)
 
     @cached_property
     def _places(self) -> dict[str, int]:
