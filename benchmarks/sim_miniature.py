@@ -2,6 +2,7 @@
 
     python benchmarks/sim_miniature.py                    # state and one 120x160 camera, 3 seeds
     python benchmarks/sim_miniature.py --sees state       # about 10 minutes on 2 quiet cores
+    python benchmarks/sim_miniature.py --sees state --policy both  # and diffusion: 3 x as long
     python benchmarks/sim_miniature.py --quick            # a few steps, for the tests
 
 The whole path for each: demonstrations as bags, ingest, training with several seeds, 50 episodes
@@ -54,7 +55,7 @@ Row = Mapping[str, Any]
 @dataclass(frozen=True, kw_only=True)
 class Amount:
     demos: int
-    steps: Mapping[str, int]
+    steps: Mapping[tuple[str, str], int]
     episodes: int
     training_seeds: int
     ticks: int
@@ -62,28 +63,32 @@ class Amount:
 
 FULL = Amount(
     demos=50,
-    steps={"state": 2000, "pixels": 2400},
+    steps={("state", "act"): 2000, ("state", "diffusion"): 6000, ("pixels", "act"): 2400},
     episodes=50,
     training_seeds=3,
     ticks=TASK.ticks,
 )
-QUICK = Amount(demos=3, steps={"state": 2, "pixels": 2}, episodes=1, training_seeds=1, ticks=12)
+QUICK = Amount(demos=3, steps=dict.fromkeys(FULL.steps, 2), episodes=1, training_seeds=1, ticks=12)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sees", choices=["state", "pixels", "both"], default="both")
+    parser.add_argument("--policy", choices=["act", "diffusion", "both"], default="act")
     parser.add_argument("--work", type=Path, default=Path("sim_miniature"), help="kept, resumed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--quick", action="store_true", help="a few steps, nothing is kept")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     options = parser.parse_args()
     kinds = ["state", "pixels"] if options.sees == "both" else [options.sees]
+    policies = ["act", "diffusion"] if options.policy == "both" else [options.policy]
+    runs = [run for run in FULL.steps if run[0] in kinds and run[1] in policies]
     if options.quick:
+        runs = [run for run in FULL.steps if run[0] in kinds]
         with TemporaryDirectory() as scratch:
-            rows = measured(kinds, QUICK, Path(scratch), jobs=1)
+            rows = measured(runs, QUICK, Path(scratch), jobs=1)
     else:
-        rows = measured(kinds, FULL, options.work.absolute(), jobs=options.jobs)
+        rows = measured(runs, FULL, options.work.absolute(), jobs=options.jobs)
     if options.json:
         print(json.dumps({"rows": rows}))
         return
@@ -95,26 +100,29 @@ def main() -> None:
         )
 
 
-def measured(kinds: list[str], amount: Amount, work: Path, jobs: int) -> list[Row]:
-    """All rows of `kinds`, those that an earlier call finished included."""
+def measured(runs: list[tuple[str, str]], amount: Amount, work: Path, jobs: int) -> list[Row]:
+    """All rows of `runs` (what is seen, policy), those that an earlier call finished included."""
     os.environ["ACT_REGISTRY"] = str(work / "registry.db")
     work.mkdir(parents=True, exist_ok=True)
     done = Rows(work / "rows.jsonl")
     names = []
-    for kind in kinds:
-        steps = amount.steps[kind]
+    for kind, policy in runs:
+        steps = amount.steps[kind, policy]
         folder = work / kind
         recorded(kind, amount, folder, jobs)
+        who = kind if policy == "act" else f"{kind}, {policy}"
         for seed in range(amount.training_seeds):
-            names.append(f"{kind}: {steps} steps, training seed {seed}")
+            names.append(f"{who}: {steps} steps, training seed {seed}")
             if names[-1] not in done:
-                done.add(trained(kind, amount, folder, seed, steps, names[-1], jobs))
-        names += [f"{kind}: untrained (1 step)", f"{kind}: replay of the nearest demo"]
-        if names[-2] not in done:
-            done.add(trained(kind, amount, folder, 0, 1, names[-2], jobs))
+                done.add(trained(kind, policy, amount, folder, seed, steps, names[-1], jobs))
+        names.append(f"{who}: untrained (1 step)")
         if names[-1] not in done:
-            reader = open_dataset(folder / "cube.zarr")
-            done.add(replayed(amount, reader, folder / f"run-0-{steps}", names[-1]))
+            done.add(trained(kind, policy, amount, folder, 0, 1, names[-1], jobs))
+        if policy == "act":
+            names.append(f"{kind}: replay of the nearest demo")
+            if names[-1] not in done:
+                reader = open_dataset(folder / "cube.zarr")
+                done.add(replayed(amount, reader, folder / f"run-0-{steps}", names[-1]))
     return [done[name] for name in names]
 
 
@@ -159,9 +167,16 @@ def recorded(kind: str, amount: Amount, folder: Path, jobs: int) -> None:
 
 
 def trained(
-    kind: str, amount: Amount, folder: Path, seed: int, steps: int, name: str, jobs: int
+    kind: str,
+    policy: str,
+    amount: Amount,
+    folder: Path,
+    seed: int,
+    steps: int,
+    name: str,
+    jobs: int,
 ) -> Row:
-    out = folder / f"run-{seed}-{steps}"
+    out = folder / (f"run-{seed}-{steps}" if policy == "act" else f"run-{policy}-{seed}-{steps}")
     resume = (out / LAST).is_dir()
     if not resume:
         shutil.rmtree(out, ignore_errors=True)
@@ -171,6 +186,7 @@ def trained(
             dataset=str(folder / "cube.zarr"),
             out=out,
             config=EXAMPLES / f"sim_{kind}.yaml",
+            policy=policy,
             size="tiny",
             steps=steps,
             seed=seed,

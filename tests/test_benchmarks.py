@@ -152,3 +152,23 @@ def test_the_study_measures_every_way_that_it_was_asked_for_and_writes_its_page(
     newest, frames = rows["bad", "newest"], rows["bad", "get_frame"]
     assert newest["valid"] == newest["frames"], "nothing is too old for it"
     assert 100 < frames["frames"] < newest["frames"], "it leaves frames out, and tells nobody"
+
+
+def test_the_miniature_trains_both_policies_and_holds_them_against_what_they_must_beat() -> None:
+    said = json.loads(run(ROOT / "benchmarks" / "sim_miniature.py", "--quick", "--json"))
+    names = [row["name"] for row in said["rows"]]
+    for name in ("state: 2 steps, training seed 0", "state: untrained (1 step)",
+                 "state: replay of the nearest demo", "pixels: 2 steps, training seed 0",
+                 "state, diffusion: 2 steps, training seed 0"):  # fmt: skip
+        assert name in names
+
+
+def test_waiting_for_data_is_measured_for_every_feed_of_the_same_trainer() -> None:
+    said = json.loads(run(ROOT / "benchmarks" / "train_wait.py", "--quick", "--json"))
+    rows = {row["feed"]: row for row in said["rows"]}
+    assert list(rows) == ["memory", "ours", "ours raw", "ALOHA HDF5"]
+    for row in rows.values():
+        assert 0 <= row["wait"] < 1
+        assert row["samples_per_s"] == pytest.approx(8e3 / row["step_ms"], rel=0.5)
+    assert rows["memory"]["wait"] < 0.01, "nothing is read"
+    assert list(said["verdict"]) == ["ours waits <= 5% of a step"]
