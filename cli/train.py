@@ -157,4 +157,4 @@ def _print_train_report(report: TrainReport) -> None:
             f"{report.version}{best} -> {report.checkpoint}"
         )
     )
-    console.say("run it with `act-model deploy`")
+    console.say(f"see it with `act-model report {report.run}`, run it with `act-model deploy`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from act_model.run_folder import METRICS
 
 MOST_POINTS = 400  # of a curve
 _LONGEST_LINE = 1 << 20  # bytes; a validation of a thousand joints has a tenth of it
+_MOST_NUMBERS = 4000  # of a line
 Numbers = Mapping[str, float]
 
 
@@ -147,7 +149,7 @@ def _take(found: RunMetrics, line: bytes) -> None:
         return
     numbers = {
         name: float(value)
-        for name, value in entry.items()
+        for name, value in itertools.islice(entry.items(), _MOST_NUMBERS)
         if isinstance(value, int | float) and abs(value) < 1e300 and math.isfinite(value)
     }
     step = int(numbers.pop("step", 0))

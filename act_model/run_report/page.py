@@ -15,6 +15,7 @@ from act_model.run_report.policy_part import attention, ends, errors, number, pr
 # What a line of the metrics holds besides the parts of the loss.
 _NO_LOSS = ("loss", "kl", "active_latents", "grad_norm", "lr", "lr_backbone", "samples_per_s",
             "data_wait")  # fmt: skip
+_MOST_PARTS = 12  # of the loss that are drawn
 
 
 def body(content: Content) -> Iterator[str]:
@@ -67,7 +68,7 @@ def _curves(metrics: RunMetrics) -> Iterator[str]:
         return
     yield "<h2>Curves</h2>"
     parts = [n for n in train.names if n not in _NO_LOSS and not n.startswith("s/")]
-    parts = parts if len(parts) > 1 else []  # one alone is the loss itself
+    parts = parts[:_MOST_PARTS] if len(parts) > 1 else []  # one alone is the loss itself
     yield chart("training loss, normalised", _lines(train, ["loss", *parts]), log=True)
     horizons = [n for n in metrics.val.names if n.startswith("l1@") and "/" not in n]
     yield chart("held-out error, robot's units", _lines(metrics.val, ["l1", *horizons]), log=True)
