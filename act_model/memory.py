@@ -104,7 +104,11 @@ def memory_need(
     ranks: Ranks,
 ) -> MemoryNeed:
     """What training `net`, which is on `device` and in training mode, will take there."""
+    # A backbone of somebody else's may take note of what it sees, as batch norms do.
+    noted = {name: buffer.clone() for name, buffer in net.named_buffers()}
     one, two = (_kept_for_backward(family, net, model, config, device, n) for n in (1, 2))
+    for name, buffer in net.named_buffers():
+        buffer.copy_(noted[name])
     weights = sum(p.numel() * p.element_size() for p in net.parameters())
     copies = 3 + (1 if config.ema else 0)  # gradient, two moments, average
     sent = 2 if ranks.world > 1 else 0  # all gradients in one message, and its pieces

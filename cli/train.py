@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -131,7 +132,7 @@ def train(
             tensorboard=tensorboard,
             resume=resume,
         )
-        with training(console.err) as on_step:
+        with training(console.err) if speaks() else nullcontext() as on_step:
             report = run(request, on_step=on_step)
         if not speaks():
             return

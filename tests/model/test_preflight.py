@@ -111,6 +111,20 @@ def test_the_need_grows_with_the_batch_the_average_and_the_precision(name: str) 
     assert 0.4 < halved / need.per_sample < 0.95
 
 
+def test_asking_leaves_the_network_as_it_was() -> None:
+    """Batch norms, in a backbone that somebody else wrote, take note of every picture."""
+    schema, config = schema_of(cameras={"top": (64, 96)}), TrainConfig(device="cpu")
+    model = model_config(schema, config, {**TINY["act"], "chunk_size": 5})
+    net = FAMILIES["act"].build(model).train()
+    net.image_token = torch.nn.Sequential(net.image_token, torch.nn.BatchNorm2d(16))
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    contract = contract_of(schema, config, 5)
+    memory_need(FAMILIES["act"], net, model, config, contract, CPU, Ranks())
+    after = net.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
 def test_asking_leaves_nothing_behind_in_memory() -> None:
     """Tensors that their own graph holds are never freed: a whole batch stayed once."""
     need_of("act")
