@@ -53,7 +53,7 @@ FILTERS = {
     "filter: operator in (3 names) and not notes contains 'loose'": (
         "operator in ('operator01', 'operator02', 'operator03') and not notes contains 'loose'"
     ),
-    "filter: task like '%cubes' and index < 1000": "task like '%cubes' and index < 1000",
+    "filter: task like '%cubes' and index < 5000": "task like '%cubes' and index < 5000",
     "filter: length > 0 (all of them)": "length > 0",
 }
 
