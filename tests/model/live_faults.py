@@ -272,10 +272,11 @@ def main() -> None:
     parser.add_argument("--ros", type=int, choices=(1, 2), default=1)
     parser.add_argument("--cycles", type=int, default=100)
     parser.add_argument("--drive", type=float, metavar="SECONDS", help="without a fault")
-    parser.add_argument("--max-age-ms", type=float, default=RULES.max_age_ms, help="of a drive")
+    parser.add_argument("--patient", action="store_true", help="for a machine with other work")
     options = parser.parse_args()
     if options.drive:
-        rules = RULES.model_copy(update={"max_age_ms": options.max_age_ms})
+        patience = {"max_age_ms": 3000.0, "hold_s": 10.0} if options.patient else {}
+        rules = RULES.model_copy(update=patience)
         with _robot(options.ros) as robot:
             policy = Gentle(driven(), latency_s=0.06)
             report = robot.drive(policy, seconds=options.drive, rules=rules)

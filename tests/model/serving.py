@@ -34,11 +34,11 @@ class Running:
 @contextmanager
 def serving(policy: Runtime, access: Access = LOCAL) -> Iterator[Running]:
     """The server, in a thread with an event loop of its own."""
-    ready, ports, servers = threading.Event(), [], []
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
+    ready, ports, servers, ends = threading.Event(), [], [], []
 
     async def run() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        ends.append(lambda: loop.call_soon_threadsafe(stop.set))
         worker = Worker(policy)
         server = PolicyServer(policy, access, worker)
         async with server.listening() as listening:
@@ -49,18 +49,16 @@ def serving(policy: Runtime, access: Access = LOCAL) -> Iterator[Running]:
             await stop.wait()
         worker.close()
 
-    thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
     try:
         assert ready.wait(10)
         here = f"ws://127.0.0.1:{ports[0]}" if access.path is None else access.url(0)
         yield Running(ports[0], servers[0].metrics, here)
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        ends[0]()
         thread.join(20)
-        alive = thread.is_alive()
-        loop.close()
-        assert not alive
+        assert not thread.is_alive()
 
 
 @contextmanager
