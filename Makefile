@@ -35,7 +35,7 @@ demo-bags: $(BIN)/.run ## Bags of a recorder to a trained, replayed policy
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
 test: $(BIN)/.dev ## Run the whole test suite
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope $(PYTEST)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
 
 newest: ## Run the suite on another Python: make newest PYTHON=python3.12
 	@$(MAKE) --no-print-directory VENV=.venv-newest test

@@ -7,7 +7,6 @@ import logging
 from act_data.errors import StoreError
 from act_data.interfaces import DatasetReader
 from act_data.records import Depth, Problem, Record
-from act_data.registry import Registry
 from act_data.store import Remaining
 
 log = logging.getLogger(__name__)
@@ -40,6 +39,9 @@ def open_ref(ref: str) -> DatasetReader:
         NotFoundError: There is no such dataset or version.
         StoreError: It is damaged, or is not the one that was registered.
     """
+    # A robot that is starting has no time for what only the registry needs.
+    from act_data.registry import Registry
+
     _, reader = Registry().open(ref)
     return reader
 

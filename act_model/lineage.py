@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from act_data.errors import ActError, InputError, NotFoundError
 from act_data.interfaces import DatasetReader
 from act_data.records import EpisodeInfo
-from act_data.registry import Registry
 from act_data.store import location, open_dataset
 from act_model.config import DatasetRef
 from act_model.run_folder import BEST, LAST
+
+if TYPE_CHECKING:
+    from act_data.registry import Registry
 
 
 def find_checkpoint(folder: Path | None) -> Path:
@@ -20,7 +23,7 @@ def find_checkpoint(folder: Path | None) -> Path:
         NotFoundError: There is none.
     """
     if folder is None:
-        newest = Registry().newest_checkpoint()
+        newest = _registry().newest_checkpoint()
         if newest is None:
             raise NotFoundError(
                 "no checkpoint is registered", hint="Train one: `act-model train DATASET`."
@@ -41,7 +44,7 @@ def dataset_of(trained_on: DatasetRef) -> DatasetReader:
     """
     path = location(trained_on.path)
     if not path.exists():  # then it may have been moved, and registered again
-        places = [location(d.path) for d in Registry().datasets() if d.uid == trained_on.uid]
+        places = [location(d.path) for d in _registry().datasets() if d.uid == trained_on.uid]
         path = next((place for place in places if place.exists()), path)
     if not path.exists():
         raise NotFoundError(
@@ -84,3 +87,10 @@ def _recording(info: EpisodeInfo) -> str:
     """sha256 of what an episode was recorded as, also where the dataset is a copy of another."""
     origin = info.imported.origin if info.imported is not None else None
     return (origin or info.source).sha256
+
+
+def _registry() -> Registry:
+    # A robot that is starting has no time for what only the registry needs.
+    from act_data.registry import Registry
+
+    return Registry()

@@ -65,12 +65,6 @@ class ProcessPolicy:
             pass_fds=(memory_file,),
         )
         try:
-            self.checkpoint = checkpoints.load(folder)
-            self.contract: Contract = self.checkpoint.contract
-            self.stats: StatsRecord = self.checkpoint.stats
-            self.max_prefix = 0
-            os.ftruncate(memory_file, _Layout(self.contract).bytes)
-            self._shared = _Layout(self.contract).over(memory_file)
             self._say(
                 {
                     "folder": str(folder),
@@ -79,6 +73,11 @@ class ProcessPolicy:
                     "memory": memory_file,
                 }
             )
+            self.checkpoint = checkpoints.load(folder)
+            self.contract: Contract = self.checkpoint.contract
+            self.stats: StatsRecord = self.checkpoint.stats
+            self.max_prefix = 0
+            self._shared = _Layout(self.contract).over(memory_file)
         except BaseException:
             self.close()
             raise
@@ -186,6 +185,8 @@ class _Layout:
         self.bytes += 2 * _aligned(4 * contract.chunk_size * actions)
 
     def over(self, file: int) -> _Shared:
+        """The arrays in `file`, which whoever comes first makes as long as it must be."""
+        os.ftruncate(file, self.bytes)
         memory = mmap.mmap(file, self.bytes)
         arrays: dict[str, NDArray[Any]] = {}
         start = 0

@@ -296,8 +296,6 @@ import sys
 from pathlib import Path
 import act_model.launch
 from act_model.contract import blank_observation
-from act_model.export.onnx_file import export_onnx
-from act_model.policy import Policy
 from act_model.policy_process import ProcessPolicy
 policy = ProcessPolicy(Path(sys.argv[1]), sys.argv[2], "cpu")
 policy.wait()

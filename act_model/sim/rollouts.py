@@ -20,7 +20,7 @@ from pydantic import Field
 
 from act_data.convert.lerobot.video import VideoWriter
 from act_data.engines import Advance, run
-from act_data.errors import InputError
+from act_data.errors import DataError, InputError
 from act_data.record.files import open_folder
 from act_data.records import Record
 from act_model import runtime as runtimes
@@ -37,6 +37,7 @@ from act_model.sim.records import (
     SimEvaluation,
     SimRollout,
     rates_of,
+    trial_of,
 )
 from act_model.sim.robot import SimRobot
 from act_model.sim.sensors import Pictures, Timing, timing_of
@@ -120,9 +121,15 @@ def evaluate_in_sim(
         found[number] = rollout
         progress(len(found), len(items))
     rollouts = [found[number] for number in range(len(items))]
-    if error := next((r.error for r in rollouts if r.error), ""):
-        raise InputError(f"an episode ended early: {error}")
+    errors = [r.error for r in rollouts if r.error]
+    if len(errors) == len(rollouts):
+        raise InputError(f"every episode ended early: {errors[0]}")
     notes: list[str] = []
+    if errors:
+        notes.append(
+            f"{len(errors)} of {len(rollouts)} episodes ended early, and count with what they had "
+            f"reached by then: {errors[0]}"
+        )
     if request.page is not None and request.videos:
         rollouts = _with_videos(request, items, rollouts, notes)
     conditions = tuple(
@@ -159,17 +166,25 @@ def roll_out(
     ticks: int | None = None,
     on_tick: Callable[[World], None] | None = None,
 ) -> SimRollout:
-    """One episode of any policy. Errors of the robot end it early, and are told."""
-    sim = SimRobot(
-        simulation,
-        policy.contract,
-        seed=seed,
-        robot=robot,
-        wait_ms=wait_ms,
-        ticks=ticks,
-        on_tick=on_tick,
-    )
-    start = simulation.world.objects.reshape(-1, 7)[:, :2].round(4)
+    """One episode of any policy. Errors of the robot end it early, and are told.
+
+    Raises:
+        InputError: The policy moves something that this robot has not.
+        NotFoundError: There is no such preset.
+    """
+    try:
+        sim = SimRobot(
+            simulation,
+            policy.contract,
+            seed=seed,
+            robot=robot,
+            wait_ms=wait_ms,
+            ticks=ticks,
+            on_tick=on_tick,
+        )
+    except DataError as e:  # sensors that never show a usable frame are a failed episode
+        return _never_began(simulation, seed, f"{e} {e.hint or ''}".strip())
+    start = _places(simulation)
     limits = Limits.from_stats(policy.contract.action, policy.stats)
     wide = replace(limits, low=limits.low - _GIVES_WAY, high=limits.high + _GIVES_WAY)
     report = deploy(
@@ -177,7 +192,7 @@ def roll_out(
     )
     return SimRollout(
         trial=sim.trial,
-        start=tuple((float(x), float(y)) for x, y in start),
+        start=start,
         error=report.error,
         chunks=report.chunks,
         starved_ticks=report.starved_ticks,
@@ -186,6 +201,26 @@ def roll_out(
         inference_p95_ms=report.inference_p95_ms,
         interventions={name: n for name, n in report.safety.items() if n},
     )
+
+
+def _never_began(simulation: Simulation, seed: int, error: str) -> SimRollout:
+    return SimRollout(
+        trial=trial_of(seed, []),
+        start=_places(simulation),
+        error=error,
+        chunks=0,
+        starved_ticks=0,
+        invalid_observations=0,
+        inference_p50_ms=None,
+        inference_p95_ms=None,
+        interventions={},
+    )
+
+
+def _places(simulation: Simulation) -> tuple[tuple[float, float], ...]:
+    """(x, y) of each object, now."""
+    places = simulation.world.objects.reshape(-1, 7)[:, :2].round(4)
+    return tuple((float(x), float(y)) for x, y in places)
 
 
 def execute_of(request: SimRequest, chunks: Chunks, chunk_size: int) -> int:

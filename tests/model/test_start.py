@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "torchvision", "torch._dynamo", "onnxruntime", "onnx", "mujoco", "websockets")
+HEAVY = (
+    *("torch", "torchvision", "torch._dynamo", "onnxruntime", "onnx"),
+    *("mujoco", "websockets", "sqlalchemy"),
+)
 
 
 @pytest.mark.parametrize(

@@ -212,3 +212,30 @@ def test_a_simulation_that_is_none_is_refused(policy: Policy, source: str, told:
     )
     with pytest.raises(InputError, match=told):
         deploy(request)
+
+
+def test_a_robot_whose_sensors_show_nothing_usable_is_a_failed_episode(
+    policy: Policy,
+) -> None:
+    """The clock of the cube's place is wrong by up to 150 ms, more than the policy accepts."""
+    request = SimRequest(
+        checkpoint=policy.checkpoint.folder,
+        task=TASK.name,
+        timing=("objects.offset_ms=150",),
+        episodes=2,
+        seeds=0,
+        ticks=5,
+    )
+    report = evaluate_in_sim(request)
+    blind, seeing = report.conditions[0].rollouts
+    assert "not one usable frame" in blind.error
+    assert (blind.trial.ticks, blind.trial.reward, seeing.error, seeing.trial.ticks) == (
+        0,
+        0,
+        "",
+        5,
+    )
+    assert report.conditions[0].rates.held.of == 2
+    assert any(note.startswith("1 of 2 episodes ended early") for note in report.notes)
+    with pytest.raises(InputError, match="every episode ended early: not one usable frame"):
+        evaluate_in_sim(request.model_copy(update={"episodes": 1}))
