@@ -55,6 +55,7 @@ class Row:
 
 
 ORIGINAL_DECODER = {"decoder_layers": 1, "decoder_start": "zeros"}
+AS_SHIPPED = {"decoder_layers": 1, "state_dropout": 0.0}
 ROWS: Mapping[str, Row] = {
     MENDED: Row(),
     "untrained: 1 step": Row(train={"steps": 1, "val_every": 1, "warmup": 0}),
@@ -81,6 +82,8 @@ ROWS: Mapping[str, Row] = {
         defects=("no camera code", "mean over padding"),
         pick="posterior",
     ),
+    "the defaults": Row(model=AS_SHIPPED),
+    "the defaults, latent: none": Row(model={**AS_SHIPPED, "latent": "none"}),
 }
 
 # From cheap to dear in computation; of those that cost the same, what was the default comes first.
