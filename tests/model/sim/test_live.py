@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from act_data.records import SYNC_INDEX
 from act_data.sources import find_recordings, open_recording
 from act_data.sources.live import open_backend
 from act_data.store import open_dataset
+from act_data.sync.evidence import SPREAD_NS
 from act_model.sim.expert import Expert
 from act_model.sim.live import BEGINS, ENDS, REST_NS, LiveRequest, publish_live
 from act_model.sim.records import LiveSimulation, Realism
@@ -35,6 +37,7 @@ LEVELS: tuple[Realism, ...] = ("none", "lab", "bad")
 KINDS = {"puppet": "joints", "master": "joints", "cube": "objects", "top": "camera"}
 TASK = TASKS["transfer_cube"]
 TICKS = 100
+ATTEMPTS = 12  # to be heard in time on a busy machine
 
 
 @pytest.fixture(scope="module", params=["ros1", "ros2"])
@@ -49,7 +52,29 @@ def ros(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def recorded(ros: str, folder: Path, **changes: object) -> LiveSimulation:
-    """One demonstration, published and recorded at the same time."""
+    """One demonstration, published and recorded at the same time, and heard in time."""
+    for _ in range(ATTEMPTS):
+        said = recorded_once(ros, folder, **changes)
+        if heard_in_time([folder]):
+            return said
+        shutil.rmtree(folder)
+    pytest.fail(f"{ATTEMPTS} times this machine held messages up for longer than {SPREAD_NS} ns")
+
+
+def heard_in_time(bags: list[Path]) -> bool:
+    """Whether no message was held up longer than the stamps of a topic may be from its clock.
+
+    A machine that is too busy to listen says nothing about how sensors were synchronised.
+    """
+    for recording in find_recordings(bags):
+        with open_recording(recording) as bag:
+            for raw in bag.messages(bag.topics):
+                if raw.stamp_ns and raw.recv_ns - raw.stamp_ns > SPREAD_NS:
+                    return False
+    return True
+
+
+def recorded_once(ros: str, folder: Path, **changes: object) -> LiveSimulation:
     fields = {"task": TASK.name, "ros": ros, "episodes": 1, "ticks": TICKS} | changes
     request = LiveRequest.model_validate(fields)
     settings = RecordSettings(
@@ -132,6 +157,21 @@ def _files(path: Path) -> tuple[str, ...]:
 def test_a_live_ingest_of_the_simulator_knows_the_truth_by_commands_alone(
     ros: str, tmp_path: Path
 ) -> None:
+    for attempt in range(ATTEMPTS):
+        dataset = tmp_path / f"{attempt}.zarr"
+        ingest_live(ros, dataset)
+        if heard_in_time([Path(file) for file in _files(dataset)]):
+            break
+    else:
+        pytest.fail(f"{ATTEMPTS} times this machine held messages up")
+    told = json.loads(run("act-model", "truth", dataset, "--json").out)
+    assert told["rows"] == 60
+    assert told["streams"]["puppet_left"]["samples"] >= 10
+    assert told["streams"]["puppet_left"]["error"]["max_ms"] <= 1.001
+
+
+def ingest_live(ros: str, dataset: Path) -> None:
+    """Synchronise an episode of a simulation that another process publishes."""
     words = ["simulate", TASK.name, "--live", ros, "--episodes", "9", "--realism", "lab", "--json"]
     publisher = subprocess.Popen(
         [str(BIN / "act-model"), *words],
@@ -139,7 +179,7 @@ def test_a_live_ingest_of_the_simulator_knows_the_truth_by_commands_alone(
     )  # fmt: skip
     try:
         ended = run(
-            "act-data", "ingest", "--live", "--backend", ros, "--out", tmp_path / "ds.zarr",
+            "act-data", "ingest", "--live", "--backend", ros, "--out", dataset,
             "--topic", TRUTH_TOPIC, "--episodes", 1, "--max-timesteps", 60, "--wait-s", 60,
         )  # fmt: skip
     finally:
@@ -148,10 +188,6 @@ def test_a_live_ingest_of_the_simulator_knows_the_truth_by_commands_alone(
     assert ended.code == 0, ended.err
     assert publisher.returncode == 0, complaint
     assert LiveSimulation.model_validate_json(said).realism == "lab"
-    told = json.loads(run("act-model", "truth", tmp_path / "ds.zarr", "--json").out)
-    assert told["rows"] == 60
-    assert told["streams"]["puppet_left"]["samples"] >= 10
-    assert told["streams"]["puppet_left"]["error"]["max_ms"] <= 1.001
 
 
 def test_a_live_recording_without_the_time_reference_has_no_truth_and_says_what_to_record(
