@@ -7,7 +7,8 @@
 
 The whole path for each: demonstrations as bags, ingest, training with several seeds, 50 episodes
 each on seeds that no demonstration has. The baselines see the same: a replay of the demonstration
-that began most alike, and the network after one step.
+that began most alike, and the network after one step. Where a policy sees pictures, both ways to
+act are shown: they differ much there.
 
 Whatever is finished is a line of `rows.jsonl` in the work folder: the same command, after whatever
 stopped it, goes on with what is missing, training included, and prints all rows.
@@ -41,7 +42,13 @@ from act_model.recipe import TrainRequest, train
 from act_model.run_folder import LAST
 from act_model.sim.demonstrations import SimulateRequest, simulate
 from act_model.sim.records import Trial, rates_of
-from act_model.sim.rollouts import FIRST_SEED, SimRequest, evaluate_in_sim, roll_out
+from act_model.sim.rollouts import (
+    FIRST_SEED,
+    Chunks,
+    SimRequest,
+    evaluate_in_sim,
+    roll_out,
+)
 from act_model.sim.sensors import Pictures, timing_of
 from act_model.sim.simulation import Simulation
 from act_model.sim.tasks import TASKS
@@ -49,6 +56,10 @@ from act_model.sim.tasks import TASKS
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TASK = TASKS["transfer_cube"]
 SIZE = (120, 160)
+CHUNKS: Mapping[str, tuple[Chunks, ...]] = {
+    "state": ("ensemble",),
+    "pixels": ("open-loop", "ensemble"),
+}
 Row = Mapping[str, Any]
 
 
@@ -92,10 +103,10 @@ def main() -> None:
     if options.json:
         print(json.dumps({"rows": rows}))
         return
-    print(f"{'policy':34}{'n':>5}{'lifted':>8}{'success':>9}{'95 %':>12}{'held':>7}{'train s':>9}")
+    print(f"{'policy':46}{'n':>5}{'lifted':>8}{'success':>9}{'95 %':>12}{'held':>7}{'train s':>9}")
     for row in rows:
         print(
-            f"{row['name']:34}{row['episodes']:5}{row['lifted']:8.0%}{row['success']:9.0%}"
+            f"{row['name']:46}{row['episodes']:5}{row['lifted']:8.0%}{row['success']:9.0%}"
             f"{row['low']:6.0%}-{row['high']:<5.0%}{row['held']:7.0%}{row['train_s']:9.0f}"
         )
 
@@ -112,12 +123,10 @@ def measured(runs: list[tuple[str, str]], amount: Amount, work: Path, jobs: int)
         recorded(kind, amount, folder, jobs)
         who = kind if policy == "act" else f"{kind}, {policy}"
         for seed in range(amount.training_seeds):
-            names.append(f"{who}: {steps} steps, training seed {seed}")
-            if names[-1] not in done:
-                done.add(trained(kind, policy, amount, folder, seed, steps, names[-1], jobs))
-        names.append(f"{who}: untrained (1 step)")
-        if names[-1] not in done:
-            done.add(trained(kind, policy, amount, folder, 0, 1, names[-1], jobs))
+            name = f"{who}: {steps} steps, training seed {seed}"
+            names += acted(done, name, kind, policy, amount, folder, seed, steps, jobs)
+        name = f"{who}: untrained (1 step)"
+        names += acted(done, name, kind, policy, amount, folder, 0, 1, jobs)
         if policy == "act":
             names.append(f"{kind}: replay of the nearest demo")
             if names[-1] not in done:
@@ -166,17 +175,46 @@ def recorded(kind: str, amount: Amount, folder: Path, jobs: int) -> None:
     shutil.rmtree(folder / "bags")
 
 
-def trained(
+def acted(
+    done: Rows,
+    name: str,
     kind: str,
     policy: str,
     amount: Amount,
     folder: Path,
     seed: int,
     steps: int,
-    name: str,
     jobs: int,
-) -> Row:
-    out = folder / (f"run-{seed}-{steps}" if policy == "act" else f"run-{policy}-{seed}-{steps}")
+) -> list[str]:
+    """Train a policy and let it act in every way of `kind`; the names of the rows in `done`."""
+    several = len(CHUNKS[kind]) > 1
+    names: dict[str, str] = {
+        chunks: f"{name}, {chunks}" if several else name for chunks in CHUNKS[kind]
+    }
+    missing = tuple(chunks for chunks in CHUNKS[kind] if names[chunks] not in done)
+    if missing:
+        out = folder / "-".join(["run", *([] if policy == "act" else [policy]), f"{seed}-{steps}"])
+        checkpoint, took_s = trained(kind, policy, folder, out, seed, steps)
+        evaluation = evaluate_in_sim(
+            SimRequest(
+                checkpoint=checkpoint,
+                task=TASK.name,
+                episodes=amount.episodes,
+                chunks=missing,
+                ticks=amount.ticks,
+                jobs=jobs,
+            )
+        )
+        for condition in evaluation.conditions:
+            trials = [rollout.trial for rollout in condition.rollouts]
+            done.add(row(names[condition.chunks], trials, took_s))
+    return list(names.values())
+
+
+def trained(
+    kind: str, policy: str, folder: Path, out: Path, seed: int, steps: int
+) -> tuple[Path, float]:
+    """The checkpoint of a run, finished if it was begun, and the seconds of this sitting."""
     resume = (out / LAST).is_dir()
     if not resume:
         shutil.rmtree(out, ignore_errors=True)
@@ -193,19 +231,7 @@ def trained(
             resume=resume,
         )
     )
-    took = perf_counter() - began
-    evaluation = evaluate_in_sim(
-        SimRequest(
-            checkpoint=Path(report.checkpoint),
-            task=TASK.name,
-            episodes=amount.episodes,
-            chunks=("ensemble",),
-            ticks=amount.ticks,
-            jobs=jobs,
-        )
-    )
-    trials = [rollout.trial for rollout in evaluation.conditions[0].rollouts]
-    return row(name, trials, took)
+    return Path(report.checkpoint), perf_counter() - began
 
 
 def replayed(amount: Amount, reader: DatasetReader, run: Path, name: str) -> Row:

@@ -158,7 +158,8 @@ def test_the_miniature_trains_both_policies_and_holds_them_against_what_they_mus
     said = json.loads(run(ROOT / "benchmarks" / "sim_miniature.py", "--quick", "--json"))
     names = [row["name"] for row in said["rows"]]
     for name in ("state: 2 steps, training seed 0", "state: untrained (1 step)",
-                 "state: replay of the nearest demo", "pixels: 2 steps, training seed 0",
+                 "state: replay of the nearest demo", "pixels: 2 steps, training seed 0, open-loop",
+                 "pixels: 2 steps, training seed 0, ensemble",
                  "state, diffusion: 2 steps, training seed 0"):  # fmt: skip
         assert name in names
 

@@ -40,6 +40,7 @@ class Row:
         pick: The checkpoint of the smallest error on held-out episodes at z = 0, or of the
             smallest loss that sees their actions (one random start each), or the last one.
         vq_prior: Of the rollout alone.
+        against: The row that it is compared with.
     """
 
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Row:
     train: Mapping[str, Any] = field(default_factory=dict)
     pick: Pick = "z = 0"
     vq_prior: str = "argmax"
+    against: str = MENDED
 
     @property
     def training(self) -> str:
@@ -83,7 +85,9 @@ ROWS: Mapping[str, Row] = {
         pick="posterior",
     ),
     "the defaults": Row(model=AS_SHIPPED),
-    "the defaults, latent: none": Row(model={**AS_SHIPPED, "latent": "none"}),
+    "the defaults, latent: none": Row(
+        model={**AS_SHIPPED, "latent": "none"}, against="the defaults"
+    ),
 }
 
 # From cheap to dear in computation; of those that cost the same, what was the default comes first.
