@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Generic, Literal, TypeVar
 
@@ -205,6 +205,23 @@ class CommandKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JointLimit:
+    """What one joint may be told, in its unit (of a velocity: the velocity itself) and seconds.
+
+    Attributes:
+        low: Smallest value; None for no limit, here and in all others.
+        high: Largest.
+        velocity: Largest change per second.
+        acceleration: Largest change of that per second.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    velocity: float | None = None
+    acceleration: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandSpec:
     """Where the part of an action that was learned from one stream is sent.
 
@@ -217,6 +234,7 @@ class CommandSpec:
         joints: Of the stream, in the order of the message; empty: all of them.
         group: Name of the group or joint in the robot's driver, for the kinds that carry one.
         feedback: A `joint_state` stream with joints of these names, which tells where they are.
+        limits: Of what is sent, by joint; of a twist by "linear.x" and so on.
     """
 
     name: str
@@ -228,6 +246,7 @@ class CommandSpec:
     feedback: str = ""
     scale: float = 1.0
     offset: float = 0.0
+    limits: Mapping[str, JointLimit] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

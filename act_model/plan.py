@@ -16,12 +16,15 @@ from pydantic import ConfigDict, Field
 from act_data.errors import InputError
 from act_data.interfaces import DatasetReader
 from act_data.records import Record
+from act_data.robot import load_robot, preset_names
+from act_data.types import JointLimit
 from act_model.chunking import ActionQueue, Chunker, Seam, TemporalEnsemble
 from act_model.commands import labels
 from act_model.config import Contract
 from act_model.deploy import Mode, Rules
 from act_model.runtime import Runtime, RuntimeName
 from act_model.safety import DEFAULT_MARGIN, Limits, read_urdf
+from act_model.safety.preset import preset_limits
 
 Chunks = Literal["open-loop", "ensemble", "crossfade", "align", "prefix"]
 _SEAMS: dict[str, Seam] = {"crossfade": "crossfade", "align": "align"}
@@ -38,7 +41,7 @@ class DeployRequest(Record):
             as `open_backend` takes them. By default a held-out episode of the checkpoint's dataset.
         msg_path: Definitions for types that a bag does not define, as in ingest.
         recover: Read what is left of a damaged bag.
-        robot: Preset or YAML that names streams and commands; the policy's own by default.
+        robot: Preset or YAML that names streams, commands and limits; the policy's own by default.
         sink: Where commands go in a mode that moves the robot, as `open_sink` takes it; by default
             the robot itself, where it can be commanded.
         chunks: How overlapping predictions become one action per tick. "prefix" tells the policy
@@ -233,17 +236,32 @@ def limits_of(request: DeployRequest, policy: Runtime, trained_on: DatasetReader
             are.
 
     Raises:
-        InputError: The statistics lack a joint, or the URDF contradicts them.
-        NotFoundError: There is no such URDF.
+        InputError: The statistics lack a joint, or the robot's preset or URDF contradicts them.
+        NotFoundError: There is no such robot or URDF.
     """
     contract = policy.contract
     limits = Limits.from_stats(contract.action, policy.stats, margin=request.margin)
     if trained_on is not None:
         train = set(policy.checkpoint.dataset.train)
         limits = limits.with_motion(_tracks(trained_on, train, contract), contract.rate_hz)
+    known = _preset_limits(request, contract)
+    if known:
+        limits = limits.within(known, contract.action, f"robot {request.robot or contract.robot}")
     if request.urdf is not None:
         limits = limits.within(read_urdf(request.urdf), contract.action, str(request.urdf))
     return limits
+
+
+def _preset_limits(request: DeployRequest, contract: Contract) -> dict[str, JointLimit]:
+    """What the preset of the robot says; nothing where the policy's own is not at hand."""
+    if request.robot is not None:
+        return preset_limits(load_robot(request.robot), contract.action)
+    if contract.robot not in preset_names():
+        return {}
+    try:
+        return preset_limits(load_robot(contract.robot), contract.action)
+    except InputError:  # recorded with another file of that name
+        return {}
 
 
 def chunker_of(request: DeployRequest, policy: Runtime) -> Chunker:

@@ -16,6 +16,7 @@ from act_data.robot.preset import (
     RESERVED,
     PresetArray,
     PresetCommand,
+    PresetLimit,
     PresetPart,
     PresetStream,
     RobotFile,
@@ -129,6 +130,8 @@ def _keys(path: Path) -> tuple[str, tuple[str, ...]]:
         model = inside[str(path[0])]
     if "from" in path[:-1]:
         model = PresetPart
+    if "limits" in path[:-1]:
+        model = PresetLimit
     return str(path[-1]), tuple(f.alias or name for name, f in model.model_fields.items())
 
 
@@ -316,3 +319,35 @@ def _command_problems(
         )
     if command.scale == 0:
         yield Problem(file.line((*at, "scale")), f"command {name!r} has scale 0")
+    yield from _limit_problems(name, command, stream, file)
+
+
+def _limit_problems(
+    name: str, command: PresetCommand, stream: PresetStream, file: Located
+) -> Iterator[Problem]:
+    if command.kind in _TWISTS:
+        known = tuple(f"{part}.{axis}" for part in ("linear", "angular") for axis in "xyz")
+    else:
+        known = command.joints or stream.joints
+    for joint, limit in command.limits.items():
+        at: Path = ("commands", name, "limits", joint)
+        if known and joint not in known:
+            yield Problem(
+                file.line(at),
+                f"command {name!r} limits {joint!r}, which it does not send",
+                nearest(joint, known),
+            )
+        low = float("-inf") if limit.low is None else limit.low
+        high = float("inf") if limit.high is None else limit.high
+        if low > high:
+            yield Problem(
+                file.line((*at, "low")),
+                f"command {name!r} limits {joint!r} to low {low:g}, high {high:g}",
+                "The low one comes first.",
+            )
+        elif command.kind in _TWISTS and not low <= 0 <= high:
+            yield Problem(
+                file.line(at),
+                f"command {name!r} limits {joint!r} to {low:g} to {high:g}",
+                "A velocity must be allowed to be 0: it could not be stopped.",
+            )

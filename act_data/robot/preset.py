@@ -15,6 +15,7 @@ from act_data.types import (
     ClockPolicy,
     CommandKind,
     CommandSpec,
+    JointLimit,
     RobotSpec,
     Role,
     StreamKind,
@@ -85,6 +86,15 @@ class PresetArray(Record):
     names: tuple[str, ...] = ()
 
 
+class PresetLimit(Record):
+    """What one joint may be told: see `JointLimit`."""
+
+    low: float | None = Field(None, allow_inf_nan=False)
+    high: float | None = Field(None, allow_inf_nan=False)
+    velocity: float | None = Field(None, gt=0, allow_inf_nan=False)
+    acceleration: float | None = Field(None, gt=0, allow_inf_nan=False)
+
+
 class PresetCommand(Record):
     """Where the part of an action that was learned from one stream is sent: see `CommandSpec`."""
 
@@ -96,6 +106,7 @@ class PresetCommand(Record):
     feedback: str = ""
     scale: float = Field(1.0, allow_inf_nan=False)
     offset: float = Field(0.0, allow_inf_nan=False)
+    limits: dict[str, PresetLimit] = Field(default_factory=dict)
 
 
 class RobotFile(Record):
@@ -146,6 +157,9 @@ def robot_spec(preset: RobotFile) -> RobotSpec:
                 feedback=c.feedback,
                 scale=c.scale,
                 offset=c.offset,
+                limits={
+                    joint: JointLimit(**limit.model_dump()) for joint, limit in c.limits.items()
+                },
             )
             for name, c in preset.commands.items()
         ),

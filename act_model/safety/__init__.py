@@ -2,13 +2,12 @@
 
 from act_model.safety.filter import Filtered, Intervention, SafetyFilter
 from act_model.safety.limits import DEFAULT_MARGIN, Limits, joint_range
-from act_model.safety.urdf import JointLimit, read_urdf
+from act_model.safety.urdf import read_urdf
 
 __all__ = [
     "DEFAULT_MARGIN",
     "Filtered",
     "Intervention",
-    "JointLimit",
     "Limits",
     "SafetyFilter",
     "joint_range",

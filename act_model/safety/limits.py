@@ -1,7 +1,8 @@
 """What each element of an action may be: smallest, largest, how fast, and how suddenly.
 
 Limits come from the statistics of the training data, so that there are always some; a dataset at
-hand adds how fast its demonstrators were, a URDF what the robot itself allows.
+hand adds how fast its demonstrators were, the robot's preset and a URDF what it allows itself. The
+strictest of what is known counts.
 
 Shape suffixes: T steps, A action dim.
 """
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 
 from act_data.errors import InputError
 from act_data.records import FeatureStats, StatsRecord
+from act_data.types import JointLimit
 from act_model.config import VectorContract
-from act_model.safety.urdf import JointLimit
 
 DEFAULT_MARGIN = 0.05  # share of each joint's range in the training data
 MOTION_MARGIN = 1.5  # a policy may move so many times as fast as the fastest demonstration
@@ -155,20 +156,25 @@ class Limits:
             InputError: No element is described, or what is left of one is nothing.
         """
         names = [element for vector in action for element in vector.names]
-        low, high, velocity = self.low.copy(), self.high.copy(), self.velocity.copy()
+        low, high = self.low.copy(), self.high.copy()
+        velocity, acceleration = self.velocity.copy(), self.acceleration.copy()
         known = 0
         for i, element in enumerate(names):
             joint = joints.get(element) or joints.get(element.rpartition("/")[2])
             if joint is None:
                 continue
             known += 1
-            if joint.low is not None and joint.high is not None:
-                low[i], high[i] = max(low[i], joint.low), min(high[i], joint.high)
+            if joint.low is not None:
+                low[i] = max(low[i], joint.low)
+            if joint.high is not None:
+                high[i] = min(high[i], joint.high)
             if joint.velocity is not None:
                 velocity[i] = min(velocity[i], joint.velocity)
+            if joint.acceleration is not None:
+                acceleration[i] = min(acceleration[i], joint.acceleration)
             if low[i] > high[i]:
                 raise InputError(
-                    f"{name}: joint {element!r} may be {joint.low} to {joint.high}, and was "
+                    f"{name}: joint {element!r} may be {_bounds(joint)}, and was "
                     f"{self.low[i]:g} to {self.high[i]:g} in the training data",
                     hint="The description is of another robot, or in another unit.",
                 )
@@ -182,6 +188,7 @@ class Limits:
             low=low,
             high=high,
             velocity=velocity,
+            acceleration=acceleration,
             source=f"{self.source}, and {known} of {len(names)} joints of {name}",
         )
 
@@ -207,6 +214,11 @@ def joint_range(
         low += [value for value in feature.min if value is not None]
         high += [value for value in feature.max if value is not None]
     return np.array(low), np.array(high)
+
+
+def _bounds(joint: JointLimit) -> str:
+    low = "anything" if joint.low is None else f"{joint.low:.6g}"
+    return f"{low} to {'anything' if joint.high is None else f'{joint.high:.6g}'}"
 
 
 def _check_range(array: VectorContract, feature: FeatureStats) -> None:

@@ -6,7 +6,6 @@ The file may come from anywhere: entities and document types are refused, and it
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
@@ -14,26 +13,13 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from act_data.errors import InputError, NotFoundError
+from act_data.types import JointLimit
 
 _MAX_BYTES = 16 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JointLimit:
-    """Of one joint, in radians or metres.
-
-    Attributes:
-        low: None of a joint that turns without end.
-        velocity: Largest, per second.
-    """
-
-    low: float | None
-    high: float | None
-    velocity: float | None
-
-
 def read_urdf(path: Path) -> dict[str, JointLimit]:
-    """The limits of every joint that moves, by its name.
+    """The limits of every joint that moves, by its name, in radians or metres.
 
     Raises:
         NotFoundError: There is no such file.

@@ -702,6 +702,20 @@ def test_the_plan_is_told_and_a_live_rollout_is_commanded_logged_and_recorded(co
     assert "commander" in shown
 
 
+def test_a_robots_own_limits_narrow_those_of_its_data(copy: Path) -> None:
+    limits = "{a: {high: 0.01, velocity: 0.5}}"
+    arm = f"{{topic: /arm, kind: joint_state, from: lead, limits: {limits}}}"
+    robot_file(Path(), f"{ROBOT}commands:\n  arm: {arm}\n", "limited.yaml")
+    bag_of = ("run", "--source", "a.bag", "--explain", "--json", "--robot")
+    plans = [json.loads(done(deploy(*bag_of, name))) for name in ("small.yaml", "limited.yaml")]
+    (before, other), (after, same) = (plan["elements"] for plan in plans)
+    assert before["high"] > 0.01
+    assert after["high"] == pytest.approx(0.01)
+    assert after["velocity"] == min(before["velocity"], 0.5)
+    assert (after["low"], same) == (before["low"], other)
+    assert plans[1]["limits_from"].endswith(", and 1 of 2 joints of robot limited.yaml")
+
+
 def test_a_checkpoint_finds_its_dataset_from_any_folder(
     copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

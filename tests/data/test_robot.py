@@ -152,8 +152,10 @@ commands:
 """
 LEAD = (
     "  lead: {topic: /lead, kind: joint_state, joints: [a, b], unit: rad}\n"
+    "  wheels: {topic: /wheels, kind: twist}\n"
     "arrays:\n"
-    "  action: {role: action, from: lead}"
+    "  action: {role: action, from: lead}\n"
+    "  base_action: {role: action, from: wheels}"
 )
 
 
@@ -173,6 +175,32 @@ LEAD = (
         ("from: lead,", "from: lead, scale: 0,", "command 'arm' has scale 0"),
         ("kind: joint_state, from", "kind: joint_stat, from", "commands.arm.kind is 'joint_stat'"),
         ("topic: /arm/command", "topic: arm", "commands.arm.topic is 'arm'"),
+        ("from: lead,", "from: lead, limits: {c: {low: 0}},", "limits 'c', which it does not send"),
+        (
+            "from: lead,",
+            "from: lead, limits: {a: {low: 1, high: 0}},",
+            "limits 'a' to low 1, high 0",
+        ),
+        (
+            "from: lead,",
+            "from: lead, limits: {a: {velocity: 0}},",
+            "commands.arm.limits.a.velocity is '0'",
+        ),
+        (
+            "from: lead,",
+            "from: lead, limits: {a: {low: nan}},",
+            "commands.arm.limits.a.low is 'nan'",
+        ),
+        (
+            "from: lead,",
+            "from: lead, limits: {a: {lower: 0}},",
+            "unknown key 'lower' in commands.arm.limits.a",
+        ),
+        (
+            "kind: joint_state, from: lead, feedback: arm",
+            "kind: twist, from: wheels, limits: {linear.x: {low: 0.1}}",
+            "limits 'linear.x' to 0.1 to inf",
+        ),
     ],
 )
 def test_a_command_that_cannot_be_is_told_with_its_line(

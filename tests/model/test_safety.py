@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from act_data.errors import InputError, NotFoundError
 from act_data.records import FeatureStats, StatsRecord
+from act_data.robot import load_robot, parse_robot
 from act_model.config import VectorContract
 from act_model.safety import Intervention, Limits, SafetyFilter, read_urdf
+from act_model.safety.preset import preset_limits
 
 LOW, HIGH = np.array([-1.0, 0.0], np.float32), np.array([1.0, 0.1], np.float32)
 NASTY = st.sampled_from(
@@ -311,11 +313,80 @@ def test_a_urdf_narrows_the_limits_and_never_widens_them(tmp_path: Path) -> None
     assert limits.high.tolist() == [1.0, 1.0]
     assert limits.velocity.tolist() == [2.0, 3.0]
     assert "1 of 2 joints of r.urdf" in limits.source
-    with pytest.raises(InputError, match=r"may be -0\.5 to 3\.0, and was 4 to 5"):
+    with pytest.raises(InputError, match=r"may be -0\.5 to 3, and was 4 to 5"):
         Limits.of([4.0, 0.0], [5.0, 1.0]).within(joints, action, "r.urdf")
     other = (VectorContract(name="action", names=("x",), unit="rad"),)
     with pytest.raises(InputError, match="describes none of the joints x"):
         Limits.of([0.0], [1.0]).within(joints, other, "r.urdf")
+
+
+LEADER = """
+name: own
+fps: 50
+streams:
+  lead: {topic: /lead, kind: joint_state, joints: [a, b, c], unit: rad}
+  base: {topic: /odom, kind: odometry, field: [twist.twist.linear.x], unit: m/s}
+arrays:
+  action: {role: action, from: [lead, base]}
+commands:
+  arm:
+    topic: /arm
+    kind: joint_state
+    from: lead
+    joints: [b, a]
+    limits: {a: {low: -0.5}, b: {high: 0.25, acceleration: 9}}
+  gripper:
+    topic: /gripper
+    kind: joint_state
+    from: lead
+    joints: [c]
+    scale: -2
+    offset: 1
+    limits: {c: {low: 0, high: 0.5, velocity: 4, acceleration: 8}}
+  base: {topic: /cmd_vel, kind: twist, from: base, limits: {linear.x: {low: -0.1, velocity: 2}}}
+"""
+
+
+def test_a_preset_limits_what_is_sent_and_the_strictest_of_all_counts() -> None:
+    action = (
+        VectorContract(
+            name="action",
+            names=("lead/a", "lead/b", "lead/c", "base/twist.twist.linear.x"),
+            unit="rad, rad, rad, m/s",
+        ),
+    )
+    known = preset_limits(parse_robot("own.yaml", LEADER.encode()), action)
+    before = Limits.of([-1.0] * 4, [1.0] * 4, velocity=3.0, acceleration=[8, 20, 8, 8])
+    limits = before.within(known, action, "robot own")
+    np.testing.assert_allclose(limits.low, [-0.5, -1.0, 0.25, -0.1])  # c sends 1 - 2 c: 0 to 0.5
+    np.testing.assert_allclose(limits.high, [1.0, 0.25, 0.5, 1.0])
+    np.testing.assert_allclose(limits.velocity, [3.0, 3.0, 2.0, 2.0])
+    np.testing.assert_allclose(limits.acceleration, [8.0, 9.0, 4.0, 8.0])
+    assert limits.source == "given, and 4 of 4 joints of robot own"
+    with pytest.raises(
+        InputError, match=r"'lead/a' may be -0\.5 to anything, and was -1 to -0\.75"
+    ):
+        Limits.of([-1.0] * 4, [-0.75] * 4).within(known, action, "robot own")
+    with pytest.raises(InputError, match="has no action 'other'"):
+        preset_limits(
+            parse_robot("own.yaml", LEADER.encode()),
+            (VectorContract(name="other", names=("x",), unit=""),),
+        )
+
+
+@pytest.mark.parametrize("name", ["aloha", "mobile_aloha", "aloha2_ros2"])
+def test_the_arms_of_aloha_have_the_limits_of_their_maker(name: str) -> None:
+    robot = load_robot(name)
+    (array,) = (a for a in robot.arrays if a.name == "action")
+    action = (VectorContract(name="action", names=array.names, unit="rad"),)
+    known = preset_limits(robot, action)
+    assert len(known) == 12
+    degrees = [(-180, 180), (-106, 72), (-101, 92), (-180, 180), (-107, 128), (-180, 180)]
+    for element, (low, high) in zip(known, 2 * degrees, strict=True):
+        limit = known[element]
+        assert limit.low == pytest.approx(np.radians(low), abs=2e-5)
+        assert limit.high == pytest.approx(np.radians(high), abs=2e-5)
+        assert limit.velocity == pytest.approx(np.pi, abs=1e-5)
 
 
 @pytest.mark.parametrize(
