@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from act_data.errors import InputError, NotFoundError
 from act_data.records import Record
 from act_data.robot.checks import nearest
-from act_data.robot.yaml_lines import MAX_BYTES, Located, Problem, read
+from act_data.robot.yaml_lines import MAX_BYTES, Located, Problem, read, refusal
 from act_model.config import AugmentConfig, LossConfig, NetworkConfig, TrainConfig
 from act_model.families import DEFAULT, family_of
 
@@ -76,7 +76,7 @@ def read_config(path: Path, policy: str | None = None) -> ConfigFile:
     if not problems:
         file, problems = _checked(located, policy)
     if problems:
-        raise _error(path, sorted(problems, key=lambda p: p.line))
+        raise refusal(str(path), sorted(problems, key=lambda p: p.line))
     return file
 
 
@@ -149,15 +149,3 @@ def _problem(
 
 def _names(where: tuple[str | int, ...]) -> tuple[str, ...]:
     return tuple(map(str, where))
-
-
-def _error(path: Path, problems: list[Problem]) -> InputError:
-    if len(problems) == 1:
-        (problem,) = problems
-        return InputError(
-            f"{path}:{problem.line}: {problem.what}", hint=problem.way_out or "Correct this line."
-        )
-    lines = [f"  {path}:{p.line}: {p.what}. {p.way_out}".rstrip() for p in problems]
-    return InputError(
-        f"{path} has {len(problems)} problems:\n" + "\n".join(lines), hint="Correct these lines."
-    )

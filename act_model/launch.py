@@ -39,6 +39,7 @@ from act_model.plan import (
     max_prefix_of,
     plan_of,
     with_own_sink,
+    workspace_of,
 )
 from act_model.policy_process import ProcessPolicy
 from act_model.robot_io import BagRobot, DatasetRobot, LiveRobot, RobotIO
@@ -80,6 +81,7 @@ def explain(request: DeployRequest) -> Plan:
             held_out=held_out,
             sink=_sink_name(request, robot),
             limits=limits_of(request, policy, _dataset_if_there(policy.checkpoint.dataset)),
+            workspace=workspace_of(request, policy),
             watchdog=_watched(request),
         )
 
@@ -119,6 +121,7 @@ def deploy(request: DeployRequest, *, say: Callable[[str], None] = lambda text: 
             open_.callback(watchdog.close)
         robot, source, held_out = open_.enter_context(_robot(request, policy))
         limits = limits_of(request, policy, _dataset_if_there(policy.checkpoint.dataset))
+        workspace = workspace_of(request, policy)
         if isinstance(policy, ProcessPolicy):
             policy.wait()
         chunker = chunker_of(request, policy)
@@ -139,6 +142,7 @@ def deploy(request: DeployRequest, *, say: Callable[[str], None] = lambda text: 
             chunker=chunker,
             sink=sink,
             limits=limits,
+            workspace=workspace,
             rules=request.rules,
             log=request.log,
             max_ticks=request.max_ticks,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,19 @@ from act_data.errors import InputError
 from act_data.interfaces import DatasetReader
 from act_data.records import Record
 from act_data.robot import load_robot, preset_names
-from act_data.types import JointLimit
+from act_data.types import RobotSpec
 from act_model.chunking import ActionQueue, Chunker, Seam, TemporalEnsemble
 from act_model.commands import labels
 from act_model.config import Contract
 from act_model.deploy import Mode, Rules
 from act_model.runtime import Runtime, RuntimeName
-from act_model.safety import DEFAULT_MARGIN, Limits, read_urdf
-from act_model.safety.preset import preset_limits
+from act_model.safety import DEFAULT_MARGIN, Limits, Sent, read_urdf
+from act_model.safety.preset import preset_limits, sent_by
+from act_model.safety.records import Box
+from act_model.safety.workspace import read_workspace
+
+if TYPE_CHECKING:
+    from act_model.safety.kinematics import Workspace
 
 Chunks = Literal["open-loop", "ensemble", "crossfade", "align", "prefix"]
 _SEAMS: dict[str, Seam] = {"crossfade": "crossfade", "align": "align"}
@@ -52,6 +57,7 @@ class DeployRequest(Record):
         ensemble_m: Weight of prediction i is exp(-m i), the oldest first (Zhao et al., 2023).
         first_command: By default "refuse" on a robot, "ramp" in a simulation.
         urdf: Limits of the joints beyond which nothing is sent.
+        workspace: Boxes that tips of the URDF stay in, as `read_workspace` takes them.
         margin: Share of each joint's demonstrated range that a policy may exceed it by.
         record: Dataset that the rollout becomes episodes of.
         task: What is done, in words; kept with the episodes.
@@ -84,6 +90,7 @@ class DeployRequest(Record):
     first_command: Literal["refuse", "ramp"] | None = None
     tracking_tolerance: float = Field(0.25, ge=0)
     urdf: Path | None = None
+    workspace: Path | None = None
     margin: float = Field(DEFAULT_MARGIN, ge=0)
     log: Path | None = None
     record: Path | None = None
@@ -133,6 +140,7 @@ class Plan(Record):
     Attributes:
         contract: What the policy needs to see and what it delivers; the robot's fits.
         limits_from: Where the limits of `elements` come from.
+        workspace: Boxes that tips stay in; empty: they may be anywhere.
         reserve: How the time of the next prediction is chosen.
         watchdog: Whether a second process stops the robot when the control tick is silent.
         process: Whether the policy has a process of its own.
@@ -155,6 +163,7 @@ class Plan(Record):
     contract: Contract
     limits_from: str
     elements: tuple[PlannedElement, ...]
+    workspace: tuple[Box, ...] = ()
     watchdog: bool
     process: bool
     record: str | None
@@ -187,6 +196,7 @@ def plan_of(
     held_out: bool | None,
     sink: str,
     limits: Limits,
+    workspace: Workspace | None,
     watchdog: bool,
 ) -> Plan:
     """The plan of a request whose parts are resolved."""
@@ -221,6 +231,7 @@ def plan_of(
             )
             for i, (name, unit) in enumerate(labels(contract.action))
         ),
+        workspace=() if workspace is None else workspace.boxes,
         watchdog=watchdog,
         process=request.in_process,
         record=None if request.record is None else str(request.record),
@@ -244,24 +255,52 @@ def limits_of(request: DeployRequest, policy: Runtime, trained_on: DatasetReader
     if trained_on is not None:
         train = set(policy.checkpoint.dataset.train)
         limits = limits.with_motion(_tracks(trained_on, train, contract), contract.rate_hz)
-    known = _preset_limits(request, contract)
+    robot, sent = _robot_of(request, contract)
+    known = {} if robot is None else preset_limits(robot, contract.action)
     if known:
-        limits = limits.within(known, contract.action, f"robot {request.robot or contract.robot}")
+        name = f"robot {request.robot or contract.robot}"
+        limits = limits.within(known, contract.action, name, sent)
     if request.urdf is not None:
-        limits = limits.within(read_urdf(request.urdf), contract.action, str(request.urdf))
+        joints = read_urdf(request.urdf)
+        limits = limits.within(joints, contract.action, str(request.urdf), sent)
     return limits
 
 
-def _preset_limits(request: DeployRequest, contract: Contract) -> dict[str, JointLimit]:
-    """What the preset of the robot says; nothing where the policy's own is not at hand."""
+def workspace_of(request: DeployRequest, policy: Runtime) -> Workspace | None:
+    """The boxes that the robot's tips stay in; None: none was asked for.
+
+    Raises:
+        NotFoundError: There is no such file.
+        InputError: A file is wrong, there is no URDF, or its joints are not those of the action;
+            or Pinocchio is not installed.
+    """
+    if request.workspace is None:
+        return None
+    if request.urdf is None:
+        raise InputError(
+            "a workspace needs to know where the robot's joints bring its tips",
+            hint="Give its URDF, too: --urdf.",
+        )
+    boxes = read_workspace(request.workspace)
+    from act_model.safety.kinematics import Workspace  # an extra, and 0.3 s
+
+    contract = policy.contract
+    _, sent = _robot_of(request, contract)
+    return Workspace(request.urdf, boxes, contract.action, sent)
+
+
+def _robot_of(request: DeployRequest, contract: Contract) -> tuple[RobotSpec | None, Sent | None]:
+    """The robot that is asked for, or the policy's own where that is at hand; how it is told."""
     if request.robot is not None:
-        return preset_limits(load_robot(request.robot), contract.action)
+        robot = load_robot(request.robot)
+        return robot, sent_by(robot, contract.action)
     if contract.robot not in preset_names():
-        return {}
+        return None, None
+    robot = load_robot(contract.robot)
     try:
-        return preset_limits(load_robot(contract.robot), contract.action)
+        return robot, sent_by(robot, contract.action)
     except InputError:  # recorded with another file of that name
-        return {}
+        return None, None
 
 
 def chunker_of(request: DeployRequest, policy: Runtime) -> Chunker:

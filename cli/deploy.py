@@ -16,6 +16,7 @@ from .options import HELD_OUT, Checkpoint, Json, MsgPath, Runtime
 if TYPE_CHECKING:
     from act_model.launch import Deployment
     from act_model.plan import Plan
+    from act_model.safety.records import Box
 
 
 def deploy(
@@ -75,6 +76,9 @@ def deploy(
         float, typer.Option(min=0, help="Share of its range a joint may be off; 0: any.")
     ] = 0.25,
     urdf: Annotated[Path | None, typer.Option(help="The robot's own joint limits.")] = None,
+    workspace: Annotated[
+        Path | None, typer.Option(help="Boxes that tips of the --urdf stay in (YAML).")
+    ] = None,
     margin: Annotated[
         float, typer.Option(min=0, help="Share of its demonstrated range a joint may exceed.")
     ] = 0.05,
@@ -136,6 +140,7 @@ def deploy(
             first_command=first_command,
             tracking_tolerance=tracking_tolerance,
             urdf=urdf,
+            workspace=workspace,
             margin=margin,
             log=log,
             record=record,
@@ -185,6 +190,7 @@ def _print_plan(plan: Plan) -> None:
         ("watchdog", "a process of its own" if plan.watchdog else "none"),
         ("policy runs in", "a process of its own" if plan.process else "this process"),
         ("limits from", plan.limits_from),
+        ("workspace", "; ".join(map(_box, plan.workspace)) or "anywhere"),
         ("recorded", plan.record or "not"),
         ("logged", plan.log or "not"),
     )  # fmt: skip
@@ -204,6 +210,15 @@ def _print_plan(plan: Plan) -> None:
             tables.number(e.acceleration),
         )
     tables.show(table)
+
+
+def _box(box: Box) -> str:
+    """One box on one line."""
+    axes = ", ".join(
+        f"{axis} {low:g} to {high:g}"
+        for axis, low, high in zip("xyz", box.min, box.max, strict=True)
+    )
+    return f"{box.frame}{f' of {box.stream}' if box.stream else ''} in {axes} m"
 
 
 def _print_deployment(result: Deployment) -> None:

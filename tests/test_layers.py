@@ -76,6 +76,7 @@ DOORS = {  # outside library -> the only rooms that may import it
     "fcntl": {"act_data.store.lock"},
     "fsspec": {"act_data.store.remote"},
     "defusedxml": {"act_model.safety.urdf"},
+    "pinocchio": {"act_model.safety.kinematics"},
     "sqlalchemy": {"act_data.registry"},
     "psycopg": {"act_data.completion"},
     "sqlite3": {"act_data.registry", "act_data.completion"},

@@ -48,6 +48,7 @@ from act_model.networks import DiffusionConfig
 from act_model.plan import Plan
 from act_model.recipe import TrainReport
 from act_model.run_report.records import RunReport
+from act_model.safety.records import WorkspaceFile
 from act_model.serve.records import ServeReport
 from act_model.sim.records import LiveSimulation, SimEvaluation, SimulationReport, TruthReport
 
@@ -105,6 +106,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "train-report": TrainReport,
     "verification": Verification,
     "version": VersionRecord,
+    "workspace": WorkspaceFile,
 }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from act_data.errors import DataError, InputError, NotFoundError
 from act_data.robot.checks import nearest, parse
 from act_data.robot.preset import RobotFile
-from act_data.robot.yaml_lines import MAX_BYTES, Problem, read
+from act_data.robot.yaml_lines import MAX_BYTES, Problem, read, refusal
 from act_data.types import ArraySpec, RobotSpec, StreamKind, StreamSpec, TopicInfo
 
 _IMAGE = r"sensor_msgs/msg/(Image|CompressedImage)"
@@ -33,7 +33,7 @@ _TRANSPORTS: Mapping[StreamKind, tuple[str, ...]] = {
     StreamKind.IMAGE: ("/compressed",),
     StreamKind.DEPTH: ("/compressedDepth", "/compressed"),
 }
-_LISTED = 40  # problems of a file or topics of a recording that an error shows
+_LISTED = 40  # topics of a recording that an error shows
 
 
 def preset_names() -> tuple[str, ...]:
@@ -111,29 +111,14 @@ def parse_robot(file: str, data: bytes) -> RobotSpec:
         text = data.decode("utf-8")
     except UnicodeDecodeError as e:
         line = data.count(b"\n", 0, e.start) + 1
-        raise _error(file, [Problem(line, f"not UTF-8: byte {data[e.start]:#04x}")]) from None
+        raise refusal(file, [Problem(line, f"not UTF-8: byte {data[e.start]:#04x}")]) from None
     located, problems = read(text)
     if problems:
-        raise _error(file, problems)
+        raise refusal(file, problems)
     robot, problems = parse(located)
     if robot is None:
-        raise _error(file, problems)
+        raise refusal(file, problems)
     return robot
-
-
-def _error(file: str, problems: list[Problem]) -> InputError:
-    if len(problems) == 1:
-        (problem,) = problems
-        return InputError(
-            f"{file}:{problem.line}: {problem.what}", hint=problem.way_out or "Correct this line."
-        )
-    lines = [f"  {file}:{p.line}: {p.what}. {p.way_out}".rstrip() for p in problems[:_LISTED]]
-    if len(problems) > _LISTED:
-        lines.append(f"  and {len(problems) - _LISTED} more")
-    return InputError(
-        f"{file} has {len(problems)} problems:\n" + "\n".join(lines),
-        hint="Correct these lines.",
-    )
 
 
 # --- the topics of a recording ----------------------------------------------------------------

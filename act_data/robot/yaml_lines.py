@@ -6,7 +6,7 @@ no object is ever built from a file, and an alias cannot blow a small file up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,10 +22,13 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
+from act_data.errors import InputError
+
 MAX_BYTES = 64 * 1024  # a robot with forty sensors needs ten
 MAX_DEPTH = 12
 MAX_VALUES = 10_000
 MAX_BRACKETS = 1_000  # the scanner's time grows with the square of brackets left open
+_LISTED = 40  # problems of a file that an error shows
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
 Path = tuple[str | int, ...]
@@ -52,6 +55,22 @@ class Located:
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
+
+
+def refusal(file: str, problems: Sequence[Problem]) -> InputError:
+    """The error that tells all `problems` of `file`."""
+    if len(problems) == 1:
+        (problem,) = problems
+        return InputError(
+            f"{file}:{problem.line}: {problem.what}", hint=problem.way_out or "Correct this line."
+        )
+    lines = [f"  {file}:{p.line}: {p.what}. {p.way_out}".rstrip() for p in problems[:_LISTED]]
+    if len(problems) > _LISTED:
+        lines.append(f"  and {len(problems) - _LISTED} more")
+    return InputError(
+        f"{file} has {len(problems)} problems:\n" + "\n".join(lines),
+        hint="Correct these lines.",
+    )
 
 
 @dataclass

@@ -32,7 +32,7 @@ from act_model.deploy.report import RolloutReport, joint_errors, joint_hits, mea
 from act_model.deploy.settings import Rules, Stop
 from act_model.deploy.tape import Tape
 from act_model.robot_io import Mode, RobotIO
-from act_model.safety import Limits, SafetyFilter
+from act_model.safety import Limits, SafetyFilter, Tips
 from act_model.watchdog import Watchdog
 
 _FAILED = {
@@ -60,6 +60,7 @@ def deploy(
     chunker: Chunker,
     sink: Sink | None = None,
     limits: Limits | None = None,
+    workspace: Tips | None = None,
     rules: Rules | None = None,
     log: Path | None = None,
     max_ticks: int | None = None,
@@ -83,6 +84,7 @@ def deploy(
         chunker: Which of the predicted actions a tick takes; of the policy's chunk size.
         sink: Where commands go in a mode that moves the robot; not used in the others.
         limits: None: from the range of the training data, see `Limits.from_stats`.
+        workspace: Where the robot's tips may be; None: anywhere.
         log: Where to write every action; an existing file is replaced.
         max_ticks: Stop after this many; None: go on to the end.
         clock: None: real or simulated, as the mode has it.
@@ -121,7 +123,12 @@ def deploy(
         check_contract(contract, robot.contract)
         limits = limits or Limits.from_stats(contract.action, policy.stats)
         control_hz = rules.control_hz or contract.rate_hz
-        safety = SafetyFilter(limits, 1 / control_hz, velocities=velocities(contract.action))
+        safety = SafetyFilter(
+            limits,
+            1 / control_hz,
+            velocities=velocities(contract.action),
+            workspace=workspace,
+        )
         operator = operator or Operator()
         measures = Measures(control_hz)
         lockstep = clock is not None or not mode.real_time

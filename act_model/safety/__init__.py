@@ -1,7 +1,7 @@
 """Between the policy and the robot: limits, and the filter that holds every action to them."""
 
-from act_model.safety.filter import Filtered, Intervention, SafetyFilter
-from act_model.safety.limits import DEFAULT_MARGIN, Limits, joint_range
+from act_model.safety.filter import Filtered, Intervention, SafetyFilter, Tips
+from act_model.safety.limits import DEFAULT_MARGIN, Limits, Sent, joint_range
 from act_model.safety.urdf import read_urdf
 
 __all__ = [
@@ -10,6 +10,8 @@ __all__ = [
     "Intervention",
     "Limits",
     "SafetyFilter",
+    "Sent",
+    "Tips",
     "joint_range",
     "read_urdf",
 ]

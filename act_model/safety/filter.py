@@ -1,10 +1,11 @@
 """The filter: no action leaves here that is not finite and within its limits.
 
-An action passes, in this order: shape, finite, position, velocity, acceleration. The first two
-refuse it as a whole and hold the last command; a NaN is never clamped into a number. The others
-bend each element by itself. Every intervention is counted, by reason and by element, and the raw
-action is handed on beside the filtered one. There is no limit on where the hand may be: that
-would take the robot's kinematics.
+An action passes, in this order: shape, finite, position, velocity, acceleration, workspace. The
+first two refuse it as a whole and hold the last command; a NaN is never clamped into a number. The
+next three bend each element by itself. The last, where there is one, refuses what is left when a
+tip of the robot would leave its box, and the positions stay as they were last sent: the box counts
+for more than how suddenly that is. Every intervention is counted, by reason and by element, and the
+raw action is handed on beside the filtered one.
 
 Shape suffixes: K action chunk, A action dim.
 """
@@ -15,6 +16,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +36,7 @@ class Intervention(StrEnum):
     POSITION = "position"  # bent to the position limits
     VELOCITY = "velocity"  # bent to the largest change per tick
     ACCELERATION = "acceleration"  # bent to the largest change of that
+    WORKSPACE = "workspace"  # refused: a tip would leave its box, or get further away from it
     APPROACH = "approach"  # slowed down: the first command of a rollout is not reached yet
 
 
@@ -52,6 +55,13 @@ class Filtered:
     interventions: tuple[Intervention, ...]
 
 
+class Tips(Protocol):
+    """Knows where an action puts the tips of a robot, and where they may be."""
+
+    def beyond(self, action_A: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(B,) how far each would be out of its box, in metres; 0 inside."""
+
+
 class SafetyFilter:
     """Keeps actions finite, within limits, and as smooth as the limits say.
 
@@ -65,12 +75,14 @@ class SafetyFilter:
         period_s: float,
         *,
         velocities: NDArray[np.bool_] | None = None,
+        workspace: Tips | None = None,
     ) -> None:
         """A filter for one action per tick.
 
         Args:
             period_s: From one tick to the next.
             velocities: (A,) which elements are velocities; None: none. They come to rest at zero.
+            workspace: None: tips may be anywhere.
 
         Raises:
             InputError: The period is not positive.
@@ -93,6 +105,8 @@ class SafetyFilter:
         self._target: NDArray[np.float64] | None = None
         self._moved = np.zeros(size)
         self._approaching = False
+        self._workspace = workspace
+        self._beyond: NDArray[np.float64] | float = 0.0  # metres that the last command is outside
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -132,6 +146,8 @@ class SafetyFilter:
             self._last, self._target = at_rest, at_rest.copy()
             self._moved = np.zeros(len(at_rest))
             self._approaching = True
+        if self._workspace is not None and np.isfinite(at_rest).all():
+            self._beyond = self._workspace.beyond(at_rest.astype(np.float32))
 
     def apply(self, raw: NDArray[np.floating] | None) -> Filtered:
         """The nearest safe action to `raw`; one at rest where there is no action or no sense."""
@@ -166,6 +182,7 @@ class SafetyFilter:
         self._last = self._target = None
         self._moved = np.zeros(len(self._low))
         self._approaching = False
+        self._beyond = 0.0
 
     @property
     def at_rest(self) -> bool:
@@ -184,18 +201,17 @@ class SafetyFilter:
         interventions: tuple[Intervention, ...],
     ) -> Filtered:
         """One tick on the way to `target`, which lies within the position limits."""
-        if self._last is None or self._target is None:
-            self._last, self._target = target, target
-            self._moved = np.full(len(target), np.nan)  # it may have begun in the middle of a move
-            return Filtered(raw, target.astype(np.float32), interventions)
-        unknown = np.isnan(self._last)
+        last, before = self._last, self._target
+        if last is None or before is None:
+            moved = np.full(len(target), np.nan)  # it may have begun in the middle of a move
+            return self._send(raw, target, target, moved, interventions)
+        unknown = np.isnan(last)
         if unknown.any():
-            self._last = np.where(unknown, target, self._last)
-            self._target = np.where(unknown, target, self._target)
-        wanted = target - self._last
+            last, before = np.where(unknown, target, last), np.where(unknown, target, before)
+        wanted = target - last
         # Where the target moves on its own, its motion is followed; what is left of the distance
         # is covered no faster than it can be braked for. On the target this bends nothing.
-        carried = target - self._target
+        carried = target - before
         behind = wanted - carried
         with np.errstate(invalid="ignore"):  # without a limit: inf - inf, which fmin passes over
             braked = self._change * (np.sqrt(1 + 8 * np.abs(behind) / self._change) - 1) / 2
@@ -209,8 +225,8 @@ class SafetyFilter:
         slow = np.minimum(np.maximum(step, -fastest), fastest)
         smooth = np.fmin(np.fmax(slow, self._moved - self._change), self._moved + self._change)
         # A brake may take longer than a limit leaves room for: then the limit counts.
-        floor, ceiling = np.minimum(self._low, self._last), np.maximum(self._high, self._last)
-        action = np.minimum(np.maximum(self._last + smooth, floor), ceiling)
+        floor, ceiling = np.minimum(self._low, last), np.maximum(self._high, last)
+        action = np.minimum(np.maximum(last + smooth, floor), ceiling)
         reached = np.abs(smooth - wanted) <= 1e-9 * (1 + np.abs(target))
         action = np.where(reached, target, action)
         if not reached.all():
@@ -222,9 +238,37 @@ class SafetyFilter:
             if sudden.any():
                 self.hits[Intervention.ACCELERATION] += sudden
                 interventions = (*interventions, self._count(Intervention.ACCELERATION))
-        self._moved = action - self._last
-        self._last, self._target = action, target
-        return Filtered(raw, action.astype(np.float32), interventions)
+        return self._send(raw, target, action, action - last, interventions)
+
+    def _send(
+        self,
+        raw: NDArray[np.floating] | None,
+        target: NDArray[np.float64],
+        action: NDArray[np.float64],
+        moved: NDArray[np.float64],
+        interventions: tuple[Intervention, ...],
+    ) -> Filtered:
+        """`action`, `moved` from the last, unless it takes a tip out of its box or further out."""
+        sent = action.astype(np.float32)
+        if self._workspace is not None:
+            beyond = self._workspace.beyond(sent)
+            if not (beyond <= self._beyond).all():
+                return self._stay(raw, (*interventions, self._count(Intervention.WORKSPACE)))
+            self._beyond = beyond
+        self._last, self._target, self._moved = action, target, moved
+        return Filtered(raw, sent, interventions)
+
+    def _stay(
+        self, raw: NDArray[np.floating] | None, interventions: tuple[Intervention, ...]
+    ) -> Filtered:
+        """Positions as they were last sent, at once; velocities slow down."""
+        if self._last is None or np.isnan(self._last).any():
+            return Filtered(raw, None, interventions)
+        slower = np.copysign(np.fmax(np.abs(self._last) - self._step, 0), self._last)
+        rest = np.where(self._velocities, slower, self._last)
+        self._moved = rest - self._last
+        self._last = self._target = rest
+        return Filtered(raw, rest.astype(np.float32), interventions)
 
     def _hold(
         self, raw: NDArray[np.floating] | None, reason: Intervention | None = None
@@ -239,6 +283,8 @@ class SafetyFilter:
         target = np.where(self._velocities, 0.0, rest)
         self._target = self._last + np.where(self._velocities, 0.0, brake)
         held = self._towards(raw, target, ())
+        if Intervention.WORKSPACE in held.interventions:
+            interventions = (*interventions, Intervention.WORKSPACE)
         return Filtered(raw, held.action, interventions)
 
     def _count(self, reason: Intervention) -> Intervention:

@@ -27,6 +27,33 @@ _START_S = 0.05  # and to reach that speed this
 _SMALLEST_SPAN = 0.01  # range of a joint that the data holds still
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """How elements of an action become what the robot is told: `scale * action + offset`, (A,)."""
+
+    scale: NDArray[np.float64]
+    offset: NDArray[np.float64]
+
+    @classmethod
+    def as_it_is(cls, size: int) -> Sent:
+        """Of a robot that is told the action itself."""
+        return cls(np.ones(size), np.zeros(size))
+
+    def limit(self, element: int, limit: JointLimit) -> JointLimit:
+        """What a limit of the robot means for an element of the action."""
+        scale, offset = float(self.scale[element]), float(self.offset[element])
+        low, high = (
+            None if value is None else (value - offset) / scale for value in (limit.low, limit.high)
+        )
+        velocity, acceleration = (
+            None if value is None else value / abs(scale)
+            for value in (limit.velocity, limit.acceleration)
+        )
+        if scale < 0:
+            low, high = high, low
+        return JointLimit(low=low, high=high, velocity=velocity, acceleration=acceleration)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Of actions of shape (A,), in each element's unit.
@@ -144,13 +171,18 @@ class Limits:
         )
 
     def within(
-        self, joints: Mapping[str, JointLimit], action: Sequence[VectorContract], name: str
+        self,
+        joints: Mapping[str, JointLimit],
+        action: Sequence[VectorContract],
+        name: str,
+        sent: Sent | None = None,
     ) -> Limits:
         """These limits, and nothing beyond those of the robot's own description.
 
         Args:
             joints: By joint name; an element "puppet_left/waist" is found as it is, or as "waist".
             name: Of the description, for people.
+            sent: How an element becomes what `joints` limits; None: as it is.
 
         Raises:
             InputError: No element is described, or what is left of one is nothing.
@@ -164,6 +196,7 @@ class Limits:
             if joint is None:
                 continue
             known += 1
+            joint = joint if sent is None else sent.limit(i, joint)
             if joint.low is not None:
                 low[i] = max(low[i], joint.low)
             if joint.high is not None:

@@ -1,44 +1,41 @@
-"""The limits of a robot's preset, turned from what is sent into what a policy says."""
+"""What a robot's preset says about the elements of an action: limits, and how they are sent."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from act_data.types import CommandSpec, JointLimit, RobotSpec
+from act_data.types import JointLimit, RobotSpec
 from act_model.commands import labels
 from act_model.commands.topics import commanded
 from act_model.config import VectorContract
+from act_model.safety.limits import Sent
 
 
 def preset_limits(robot: RobotSpec, action: Sequence[VectorContract]) -> dict[str, JointLimit]:
-    """The limits of every element of `action` that has some, by its name and in its unit.
+    """The limits of what is sent for each element of `action` that has some, by its name.
 
     Raises:
         InputError: The action is not that of the robot.
     """
-    if not any(spec.limits for spec in robot.commands):
+    if not robot.commands:
         return {}
     names = [name for name, _ in labels(action)]
     return {
-        names[i]: _as_learned(command.spec.limits[element], command.spec)
+        names[i]: command.spec.limits[element]
         for command in commanded(robot, action)
         for i, element in zip(command.index, command.elements, strict=True)
         if element in command.spec.limits
     }
 
 
-def _as_learned(limit: JointLimit, spec: CommandSpec) -> JointLimit:
-    """`limit` before the scale and offset of its command."""
-    low, high = (
-        None if value is None else (value - spec.offset) / spec.scale
-        for value in (limit.low, limit.high)
-    )
-    if spec.scale < 0:
-        low, high = high, low
-    size = abs(spec.scale)
-    return JointLimit(
-        low=low,
-        high=high,
-        velocity=None if limit.velocity is None else limit.velocity / size,
-        acceleration=None if limit.acceleration is None else limit.acceleration / size,
-    )
+def sent_by(robot: RobotSpec, action: Sequence[VectorContract]) -> Sent:
+    """How the robot's commands turn `action` into what is sent; as it is where it has none.
+
+    Raises:
+        InputError: The action is not that of the robot.
+    """
+    sent = Sent.as_it_is(len(labels(action)))
+    for command in commanded(robot, action) if robot.commands else ():
+        sent.scale[command.index] = command.spec.scale
+        sent.offset[command.index] = command.spec.offset
+    return sent

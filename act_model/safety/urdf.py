@@ -1,4 +1,4 @@
-"""The joint limits of a URDF: what the robot's maker allows.
+"""A URDF: what the robot's maker allows its joints, and how they hang together.
 
 The file may come from anywhere: entities and document types are refused, and its size is bounded.
 """
@@ -6,8 +6,9 @@ The file may come from anywhere: entities and document types are refused, and it
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
@@ -16,6 +17,8 @@ from act_data.errors import InputError, NotFoundError
 from act_data.types import JointLimit
 
 _MAX_BYTES = 16 * 1024 * 1024
+_MOVING = ("revolute", "prismatic", "continuous")
+_MAX_LINKS = 500  # of a chain that is descended in native code
 
 
 def read_urdf(path: Path) -> dict[str, JointLimit]:
@@ -25,6 +28,56 @@ def read_urdf(path: Path) -> dict[str, JointLimit]:
         NotFoundError: There is no such file.
         InputError: It is no URDF, or a limit is not a number; names the joint.
     """
+    return {
+        joint.get("name", ""): _limit(path, joint)
+        for joint in _robot(path).iter("joint")
+        if joint.get("type") in _MOVING
+    }
+
+
+def read_chain(path: Path) -> str:
+    """The URDF with nothing but its links, and its joints between them: a tree of bounded size.
+
+    Raises:
+        NotFoundError: There is no such file.
+        InputError: It is no URDF, its links are no tree, or an axis is none.
+    """
+    robot = _robot(path)
+    links, joints = robot.findall("link"), robot.findall("joint")
+    if len(links) > _MAX_LINKS:
+        raise InputError(f"{path}: has {len(links)} links", hint=f"At most {_MAX_LINKS} are read.")
+    parents = Counter(
+        child.get("link", "") for joint in joints if (child := joint.find("child")) is not None
+    )
+    for link, number in parents.items():
+        if number > 1:
+            raise InputError(
+                f"{path}: link {link!r} is the child of {number} joints",
+                hint="The links of a URDF are a tree: each is the child of one joint at most.",
+            )
+    for joint in joints:
+        axis = joint.find("axis")
+        if axis is not None and joint.get("type") in _MOVING:
+            _check_axis(path, joint.get("name", ""), axis.get("xyz", "1 0 0"))
+    chain = Element("robot", name=robot.get("name", "robot"))
+    for element in links:
+        SubElement(chain, "link", name=element.get("name", ""))
+    chain.extend(joints)
+    return tostring(chain, encoding="unicode")
+
+
+def _check_axis(path: Path, joint: str, text: str) -> None:
+    try:
+        length = math.hypot(*(float(number) for number in text.split()))
+    except ValueError:
+        length = math.nan
+    if not (math.isfinite(length) and length > 0):
+        raise InputError(
+            f"{path}: joint {joint!r} has the axis {text!r}", hint='An axis is like "0 0 1".'
+        )
+
+
+def _robot(path: Path) -> Element:
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
@@ -42,17 +95,13 @@ def read_urdf(path: Path) -> dict[str, JointLimit]:
         ) from None
     except (ParseError, ValueError, LookupError) as e:  # a ValueError: bytes that are no text
         raise InputError(f"{path}: is no XML: {e}", hint="Expand xacro files first.") from None
-    joints = {
-        joint.get("name", ""): _limit(path, joint)
-        for joint in root.iter("joint")
-        if joint.get("type") in ("revolute", "prismatic", "continuous")
-    }
-    if root.tag != "robot" or not joints:
+    moving = any(joint.get("type") in _MOVING for joint in root.iter("joint"))
+    if root.tag != "robot" or not moving:
         raise InputError(
             f"{path}: describes no robot with joints that move",
             hint="Give a URDF; expand xacro files first.",
         )
-    return joints
+    return root
 
 
 def _limit(path: Path, joint: Element) -> JointLimit:

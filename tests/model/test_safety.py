@@ -14,7 +14,7 @@ from act_data.records import FeatureStats, StatsRecord
 from act_data.robot import load_robot, parse_robot
 from act_model.config import VectorContract
 from act_model.safety import Intervention, Limits, SafetyFilter, read_urdf
-from act_model.safety.preset import preset_limits
+from act_model.safety.preset import preset_limits, sent_by
 
 LOW, HIGH = np.array([-1.0, 0.0], np.float32), np.array([1.0, 0.1], np.float32)
 NASTY = st.sampled_from(
@@ -355,9 +355,10 @@ def test_a_preset_limits_what_is_sent_and_the_strictest_of_all_counts() -> None:
             unit="rad, rad, rad, m/s",
         ),
     )
-    known = preset_limits(parse_robot("own.yaml", LEADER.encode()), action)
+    robot = parse_robot("own.yaml", LEADER.encode())
+    known, sent = preset_limits(robot, action), sent_by(robot, action)
     before = Limits.of([-1.0] * 4, [1.0] * 4, velocity=3.0, acceleration=[8, 20, 8, 8])
-    limits = before.within(known, action, "robot own")
+    limits = before.within(known, action, "robot own", sent)
     np.testing.assert_allclose(limits.low, [-0.5, -1.0, 0.25, -0.1])  # c sends 1 - 2 c: 0 to 0.5
     np.testing.assert_allclose(limits.high, [1.0, 0.25, 0.5, 1.0])
     np.testing.assert_allclose(limits.velocity, [3.0, 3.0, 2.0, 2.0])
@@ -368,10 +369,7 @@ def test_a_preset_limits_what_is_sent_and_the_strictest_of_all_counts() -> None:
     ):
         Limits.of([-1.0] * 4, [-0.75] * 4).within(known, action, "robot own")
     with pytest.raises(InputError, match="has no action 'other'"):
-        preset_limits(
-            parse_robot("own.yaml", LEADER.encode()),
-            (VectorContract(name="other", names=("x",), unit=""),),
-        )
+        preset_limits(robot, (VectorContract(name="other", names=("x",), unit=""),))
 
 
 @pytest.mark.parametrize("name", ["aloha", "mobile_aloha", "aloha2_ros2"])
