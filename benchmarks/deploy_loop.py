@@ -7,7 +7,8 @@
 - pacing (D1, D2): 50 Hz of the whole rollout (a policy that computes in another thread, filter,
   log, sink) against a loop that sleeps what is left of a period, with the same work.
 - join (as the AgileX inference script): a thread per prediction that is joined at once.
-- cost (D3): queue, ensemble and filter for 14 joints against the dense table of the original.
+- cost (D3): queue, ensemble and filter for 14 joints against the dense table of the original; and
+  with a box for the tip of each of two arms.
 - memory (D4): bytes that 10^5 ticks leave behind, and 10^5 more.
 - ready (D13): from a new interpreter to a prediction of 3 cameras 480x640, published size, with
   the policy in a process of its own, as `deploy --mode live` has it.
@@ -53,6 +54,8 @@ from act_model.policy_process import ProcessPolicy
 from act_model.robot_io import RobotObservation
 from act_model.runtime import onnx_file_of
 from act_model.safety import Limits, SafetyFilter
+from act_model.safety.kinematics import Workspace
+from act_model.safety.records import Box
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -220,7 +223,23 @@ class Fresh:
         pass
 
 
-def loop_of(chunker: Chunker) -> tuple[Loop, SimulatedClock]:
+def two_arms(folder: Path) -> Workspace:
+    """A box for the tip of each of two arms of seven joints."""
+    links = ['<link name="base"/>']
+    for i in range(A):
+        links.append(
+            f'<link name="link{i}"/><joint name="joint{i}" type="revolute">'
+            f'<parent link="{"base" if i % 7 == 0 else f"link{i - 1}"}"/><child link="link{i}"/>'
+            f'<origin xyz="0.1 0 0"/><axis xyz="{("0 0 1", "0 1 0", "1 0 0")[i % 3]}"/>'
+            '<limit lower="-3" upper="3" velocity="3" effort="1"/></joint>'
+        )
+    urdf = folder / "arms.urdf"
+    urdf.write_text(f'<robot name="arms">{"".join(links)}</robot>')
+    boxes = [Box(frame=f"link{i}", min=(-1, -1, -1), max=(1, 1, 1)) for i in (6, 13)]
+    return Workspace(urdf, boxes, (VECTOR,))
+
+
+def loop_of(chunker: Chunker, workspace: Workspace | None) -> tuple[Loop, SimulatedClock]:
     clock = SimulatedClock()
     parts = Parts(
         contract=CONTRACT,
@@ -230,7 +249,7 @@ def loop_of(chunker: Chunker) -> tuple[Loop, SimulatedClock]:
         feed=Fresh(),
         inference=Answers(),
         chunker=chunker,
-        safety=SafetyFilter(LIMITS, 1 / HZ),
+        safety=SafetyFilter(LIMITS, 1 / HZ, workspace=workspace),
         sink=NullSink(),
         operator=Operator(),
         measures=Measures(HZ),
@@ -238,8 +257,10 @@ def loop_of(chunker: Chunker) -> tuple[Loop, SimulatedClock]:
     return Loop(parts), clock
 
 
-def tick_cost(make: Callable[[], Chunker], ticks: int) -> dict[str, float]:
-    loop, clock = loop_of(make())
+def tick_cost(
+    make: Callable[[], Chunker], ticks: int, workspace: Workspace | None = None
+) -> dict[str, float]:
+    loop, clock = loop_of(make(), workspace)
     took = np.zeros(ticks)
     for tick in range(ticks):
         clock.sleep_until(tick * PERIOD_NS)
@@ -272,10 +293,10 @@ def dense_cost(ticks: int) -> dict[str, float]:
     }
 
 
-def memory(ticks: int) -> dict[str, int]:
+def memory(ticks: int, workspace: Workspace) -> dict[str, int]:
     """Bytes that are there after `ticks` more ticks and were not before."""
     with realtime(fifo=False):
-        loop, clock = loop_of(ActionQueue(K, A, execute=5))
+        loop, clock = loop_of(ActionQueue(K, A, execute=5), workspace)
 
         def go(begin: int, end: int) -> int:
             for tick in range(begin, end):
@@ -453,12 +474,15 @@ def main() -> None:
     for hog in hogs:
         hog.kill()
         hog.join()
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = two_arms(Path(folder))
     found["tick_cost"] = {
         "queue_and_filter": tick_cost(lambda: ActionQueue(K, A, execute=5), a.ticks),
         "ensemble_and_filter": tick_cost(lambda: TemporalEnsemble(K, A), a.ticks),
+        "queue_and_workspace": tick_cost(lambda: ActionQueue(K, A, execute=5), a.ticks, workspace),
         "dense_table_alone": dense_cost(min(a.ticks, 3000)),
     }
-    found["memory"] = memory(a.ticks * 5)
+    found["memory"] = memory(a.ticks * 5, workspace)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = save_checkpoint(
             Path(folder) / "policy",

@@ -716,6 +716,33 @@ def test_a_robots_own_limits_narrow_those_of_its_data(copy: Path) -> None:
     assert plans[1]["limits_from"].endswith(", and 1 of 2 joints of robot limited.yaml")
 
 
+TWO_JOINTS = """<robot name="r"><link name="base"/><link name="upper"/><link name="tip"/>
+<joint name="a" type="continuous"><parent link="base"/><child link="upper"/></joint>
+<joint name="b" type="prismatic"><parent link="upper"/><child link="tip"/>
+<limit lower="-2" upper="2" velocity="9" effort="1"/></joint></robot>"""
+
+
+def test_a_tip_that_may_be_nowhere_near_is_never_sent_there(copy: Path) -> None:
+    Path("r.urdf").write_text(TWO_JOINTS)
+    Path("box.yaml").write_text("boxes: [{frame: tip, min: [5, 5, 5], max: [6, 6, 6]}]")
+    boxed = ("run", "--workspace", "box.yaml")
+    refused(deploy(*boxed), "a workspace needs to know", "--urdf", code=2)
+    refused(deploy("run", "--workspace", "gone", "--urdf", "r.urdf"), "no workspace file 'gone'")
+    assert "workspace       tip in x 5 to 6, y 5 to 6, z 5 to 6 m" in done(
+        deploy(*boxed, "--urdf", "r.urdf", "--explain")
+    )
+    ran = json.loads(done(deploy(*boxed, "--urdf", "r.urdf", "--log", "log", "--json")))["rollout"]
+    lines = [json.loads(line) for line in Path("log").read_text().splitlines()]
+    wanted = [line for line in lines if line["raw"] is not None]
+    assert ran["safety"]["workspace"] == len(wanted) > 10
+    assert {str(line["filtered"]) for line in lines} == {"None"}
+    assert all("workspace" in line["interventions"] for line in wanted)
+    Path("box.yaml").write_text("boxes: [{frame: tap, min: [1, 5, 5], max: [0, 6, 6]}]")
+    refused(deploy(*boxed, "--urdf", "r.urdf"), "box.yaml:1: boxes.0", "x is from 1 to 0", code=2)
+    Path("box.yaml").write_text("boxes: [{frame: tap, min: [0, 0, 0], max: [1, 1, 1]}]")
+    refused(deploy(*boxed, "--urdf", "r.urdf"), "no link 'tap'", "Did you mean 'tip'?", code=2)
+
+
 def test_a_checkpoint_finds_its_dataset_from_any_folder(
     copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -295,6 +297,14 @@ def test_a_workspace_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_workspace(tmp_path)
     with pytest.raises(InputError, match="not UTF-8: byte 0xff"):
         parse_workspace("b", b"\xff")
+
+
+def test_without_pinocchio_the_way_to_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pinocchio", None)
+    monkeypatch.delitem(sys.modules, "act_model.safety.kinematics")
+    with pytest.raises(InputError, match="cannot be computed") as error:
+        importlib.import_module("act_model.safety.kinematics")
+    assert error.value.hint == "pip install 'act-toolkit[workspace]'"
 
 
 def test_an_action_as_it_is_sent_is_its_own_position() -> None:
