@@ -18,7 +18,12 @@ from act_data.segments.annotations import annotation_of
 from act_data.segments.ranges import read_ranges
 from act_data.sources import Recording
 from act_data.store import open_dataset, open_writer
+from act_model.config import VectorContract
 from act_model.legacy.pickled import arrays_in
+from act_model.safety import read_urdf
+from act_model.safety.kinematics import Workspace
+from act_model.safety.records import Box
+from act_model.safety.workspace import parse_workspace
 from tests.data.store.contract import make_schema, make_steps, record
 from tests.fuzz.edits import edited
 from tests.fuzz.recordings import folder
@@ -33,6 +38,37 @@ def robot(data: bytes) -> None:
 def robots() -> list[bytes]:
     """The presets, and a small robot."""
     return [ROBOT.encode(), *(preset_text(name).encode() for name in preset_names())]
+
+
+def urdf(data: bytes) -> None:
+    """A robot's description: its limits, and where its joints bring a tip."""
+    path = folder() / "r.urdf"
+    path.write_bytes(data)
+    read_urdf(path)
+    box = Box(frame="tip", min=(0, 0, 0), max=(1, 1, 1))
+    Workspace(path, [box], (VectorContract(name="action", names=("a", "b"), unit="rad"),))
+
+
+def urdfs() -> list[bytes]:
+    """An arm of two joints."""
+    return [
+        b"""<robot name="r"><link name="base"/><link name="upper"/><link name="tip"/>
+        <joint name="a" type="continuous"><parent link="base"/><child link="upper"/></joint>
+        <joint name="b" type="revolute"><parent link="upper"/><child link="tip"/>
+        <origin xyz="0.5 0 0" rpy="0 1 0"/><axis xyz="0 1 0"/>
+        <limit lower="-2" upper="2" velocity="9" effort="1"/></joint></robot>"""
+    ]
+
+
+def workspace(data: bytes) -> None:
+    """The boxes that tips stay in."""
+    parse_workspace("box.yaml", data)
+
+
+def workspaces() -> list[bytes]:
+    """Two boxes."""
+    return [b"boxes: [{frame: tip, min: [0, -1, 0], max: [1, 1, 1.5]}, "
+            b"{frame: a, stream: b, min: [0, 0, 0], max: [0, 0, 0]}]"]  # fmt: skip
 
 
 def segments(data: bytes) -> None:

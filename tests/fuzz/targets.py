@@ -51,6 +51,8 @@ TARGETS: Mapping[str, Target] = {
     "ros1_call": Target(wires.ros1_call, wires.call_seeds, 500),
     "foxglove": Target(wires.foxglove, wires.foxglove_seeds, 500),
     "robot_yaml": Target(documents.robot, documents.robots, 60),
+    "urdf": Target(documents.urdf, documents.urdfs, 500),
+    "workspace": Target(documents.workspace, documents.workspaces, 60),
     "segments": Target(documents.segments, documents.segment_files, 300),
     "sidecar": Target(documents.sidecar, documents.sidecars, 100),
     "statistics": Target(documents.statistics, documents.statistics_files, 3000),
