@@ -19,7 +19,7 @@ from act_data.records import Record
 from act_data.robot import load_robot, preset_names
 from act_data.types import RobotSpec
 from act_model.chunking import ActionQueue, Chunker, Seam, TemporalEnsemble
-from act_model.commands import labels
+from act_model.commands import labels, robot_of
 from act_model.config import Contract
 from act_model.deploy import Mode, Rules
 from act_model.runtime import Runtime, RuntimeName
@@ -258,7 +258,7 @@ def limits_of(request: DeployRequest, policy: Runtime, trained_on: DatasetReader
     robot, sent = _robot_of(request, contract)
     known = {} if robot is None else preset_limits(robot, contract.action)
     if known:
-        name = f"robot {request.robot or contract.robot}"
+        name = f"robot {_named(request) or contract.robot}"
         limits = limits.within(known, contract.action, name, sent)
     if request.urdf is not None:
         joints = read_urdf(request.urdf)
@@ -291,8 +291,9 @@ def workspace_of(request: DeployRequest, policy: Runtime) -> Workspace | None:
 
 def _robot_of(request: DeployRequest, contract: Contract) -> tuple[RobotSpec | None, Sent | None]:
     """The robot that is asked for, or the policy's own where that is at hand; how it is told."""
-    if request.robot is not None:
-        robot = load_robot(request.robot)
+    named = _named(request)
+    if named is not None:
+        robot = load_robot(named)
         return robot, sent_by(robot, contract.action)
     if contract.robot not in preset_names():
         return None, None
@@ -301,6 +302,11 @@ def _robot_of(request: DeployRequest, contract: Contract) -> tuple[RobotSpec | N
         return robot, sent_by(robot, contract.action)
     except InputError:  # recorded with another file of that name
         return None, None
+
+
+def _named(request: DeployRequest) -> str | None:
+    """The robot that is commanded, where the request names one."""
+    return (robot_of(request.sink) if request.sink else None) or request.robot
 
 
 def chunker_of(request: DeployRequest, policy: Runtime) -> Chunker:

@@ -28,10 +28,22 @@ def open_sink(text: str, contract: Contract) -> Sink:
         InputError: There is no such kind, or it needs a place.
         StoreError, DataError: It cannot be opened.
     """
-    kind, _, where = text.partition(":")
+    kind, where = _parts(text)
     if kind not in _KINDS:
         raise InputError(f"there is no sink {kind!r}", hint=f"Use one of: {', '.join(_KINDS)}.")
     return _KINDS[kind](where, contract)
+
+
+def robot_of(text: str) -> str | None:
+    """The robot that the text of a sink names, where it names one."""
+    kind, where = _parts(text)
+    return (where.partition("#")[2] or None) if kind in _TOPICS else None
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Kind and place: "ros1:http://a:11311#robot" as well as "ros1#robot"."""
+    kind = text.partition(":")[0].partition("#")[0]
+    return kind, text.removeprefix(kind).removeprefix(":")
 
 
 class NullSink:
@@ -127,10 +139,9 @@ def _ros(kind: str) -> Callable[[str, Contract], Sink]:
     return opened
 
 
+_TOPICS = ("ros1", "ros2", "mcap")
 _KINDS: Mapping[str, Callable[[str, Contract], Sink]] = {
     "null": _null,
     "jsonl": _jsonl,
-    "ros1": _ros("ros1"),
-    "ros2": _ros("ros2"),
-    "mcap": _ros("mcap"),
+    **{kind: _ros(kind) for kind in _TOPICS},
 }

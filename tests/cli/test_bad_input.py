@@ -713,7 +713,15 @@ def test_a_robots_own_limits_narrow_those_of_its_data(copy: Path) -> None:
     assert after["high"] == pytest.approx(0.01)
     assert after["velocity"] == min(before["velocity"], 0.5)
     assert (after["low"], same) == (before["low"], other)
-    assert plans[1]["limits_from"].endswith(", and 1 of 2 joints of robot limited.yaml")
+    ours = ", and 1 of 2 joints of robot limited.yaml"
+    assert plans[1]["limits_from"].endswith(ours)
+    sink = ("--mode", "live", "--sink", "mcap:sent.mcap#limited.yaml")
+    plan = json.loads(done(deploy("run", *sink, "--explain", "--json")))
+    assert plan["limits_from"].endswith(ours)
+    refused(
+        deploy("run", "--mode", "live", "--sink", "ros1#gone.yaml", "--explain"),
+        "no robot file 'gone.yaml'",
+    )
 
 
 TWO_JOINTS = """<robot name="r"><link name="base"/><link name="upper"/><link name="tip"/>

@@ -11,8 +11,9 @@ import pytest
 from mcap.reader import make_reader
 
 from act_data.commands.messages import store_of
-from act_data.errors import ConflictError, DataError, InputError, StoreError
+from act_data.errors import ConflictError, DataError, InputError, NotFoundError, StoreError
 from act_data.sources import find_recordings, open_recording
+from act_model.commands import robot_of
 from act_model.config import VectorContract
 from act_model.robot_io import JsonSink, NullSink, labels, offered_by, open_sink, velocities
 from tests.model.live_faults import driven
@@ -119,3 +120,16 @@ def test_a_file_of_messages_that_cannot_be_made_is_refused(
         open_sink(f"mcap:{tmp_path / name}", driven())
     assert [p.name for p in tmp_path.iterdir()] == ["there.mcap"]
     assert (tmp_path / "there.mcap").read_bytes() == b"before"
+
+
+@pytest.mark.parametrize(
+    "text", ["ros1#gone.yaml", "ros2:7#gone.yaml", "ros1:http://h:1#gone.yaml"]
+)
+def test_a_sink_of_topics_may_name_its_robot(text: str) -> None:
+    assert robot_of(text) == "gone.yaml"
+    with pytest.raises(NotFoundError, match=r"no robot file 'gone\.yaml'"):
+        open_sink(text, CONTRACT)
+
+
+def test_only_topics_have_a_robot_that_is_named() -> None:
+    assert [robot_of(text) for text in ("jsonl:a#b", "null#b", "ros1", "ros2:7")] == [None] * 4
