@@ -216,8 +216,8 @@ class SafetyFilter:
         with np.errstate(invalid="ignore"):  # without a limit: inf - inf, which fmin passes over
             braked = self._change * (np.sqrt(1 + 8 * np.abs(behind) / self._change) - 1) / 2
         step = carried + np.copysign(np.fmin(np.abs(behind), braked), behind)
-        fastest = self._step
-        if self._approaching:
+        fastest, approaching = self._step, self._approaching
+        if approaching:
             fastest = _APPROACH * fastest
             self._approaching = bool((np.abs(wanted) > fastest).any())
             if self._approaching:
@@ -238,7 +238,12 @@ class SafetyFilter:
             if sudden.any():
                 self.hits[Intervention.ACCELERATION] += sudden
                 interventions = (*interventions, self._count(Intervention.ACCELERATION))
-        return self._send(raw, target, action, action - last, interventions)
+        filtered = self._send(raw, target, action, action - last, interventions)
+        if (
+            Intervention.WORKSPACE in filtered.interventions
+        ):  # it was not sent: no nearer than before
+            self._approaching = approaching
+        return filtered
 
     def _send(
         self,
@@ -282,7 +287,9 @@ class SafetyFilter:
         rest = np.minimum(np.maximum(self._last + brake, floor), ceiling)
         target = np.where(self._velocities, 0.0, rest)
         self._target = self._last + np.where(self._velocities, 0.0, brake)
+        approaching = self._approaching
         held = self._towards(raw, target, ())
+        self._approaching = approaching  # at rest on the way there is not there
         if Intervention.WORKSPACE in held.interventions:
             interventions = (*interventions, Intervention.WORKSPACE)
         return Filtered(raw, held.action, interventions)

@@ -242,6 +242,14 @@ def test_a_chunk_is_taken_whole_or_not_at_all_and_it_is_said_why(
     assert [name for name, n in safety.counts.items() if n] == ([counted] if counted else [])
 
 
+def test_a_first_command_that_is_held_on_its_way_is_approached_no_faster() -> None:
+    safety = SafetyFilter(Limits.of([-9.0], [9.0], velocity=1.0), 0.02)
+    safety.start(np.array([0.0], np.float32))
+    sent = [safety.apply(raw).action for raw in (np.array([1.0]), None, None, np.array([1.0]))]
+    np.testing.assert_allclose(sent, [[0.004], [0.004], [0.004], [0.008]], atol=1e-7)
+    assert safety.counts["approach"] == 2
+
+
 def test_limits_lie_a_margin_around_what_was_demonstrated() -> None:
     action = (
         VectorContract(name="action", names=("a", "b"), unit="rad"),
