@@ -14,14 +14,12 @@ if [ -n "${DEMO_PIXELS:-}" ]; then
     demos=${DEMO_DEMOS:-50}
     see=(--cameras top --size 120x160)
     config=examples/sim_pixels.yaml
-    chunks=open-loop  # a policy that looks again at every tick follows its own arm, not the cube
 else
     what="the place of the cube"
     steps=${DEMO_STEPS:-2000}
     demos=${DEMO_DEMOS:-50}
     see=()
     config=examples/sim_state.yaml
-    chunks=ensemble
 fi
 trials=${DEMO_TRIALS:-20}
 rm -rf "$out"
@@ -39,7 +37,7 @@ run act-model simulate transfer_cube --out "$out/bags" --episodes "$demos" "${se
 run act-data ingest "$out/bags" --out "$out/cube.zarr" --jobs "$jobs" | tail -1
 run act-data stats "$out/cube.zarr"
 run act-model train cube --out "$out/run" --size tiny --config "$config" --steps "$steps" --seed "$seed"
-run act-model evaluate "$out/run" --sim transfer_cube --episodes "$trials" --chunks "$chunks" \
+run act-model evaluate "$out/run" --sim transfer_cube --episodes "$trials" --chunks ensemble \
     --jobs "$jobs" --page "$out/report"
 
 cat <<TEXT
