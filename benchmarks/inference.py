@@ -195,15 +195,20 @@ def multiplying(file: Path, seen: dict[str, Any], threads: int) -> float:
 
 
 def contenders(
-    stack: ExitStack, quick: bool, threads: int, shares: dict[str, float]
+    stack: ExitStack,
+    quick: bool,
+    threads: int,
+    shares: dict[str, float],
+    flops: dict[str, float],
 ) -> dict[str, Callable[[], float]]:
-    """By name; how much of the exported ones is multiplying goes into `shares`."""
+    """By name; of the exported ones `shares` gets how much is multiplying, `flops` how many."""
     import torch
 
     from act_model import runtime
     from act_model.config import ModelConfig
     from act_model.export.onnx_file import export_onnx
     from act_model.policy import Policy
+    from benchmarks.compute import forward_flops
     from benchmarks.peers.serving import observation, save_checkpoint
 
     torch.set_num_threads(threads)
@@ -222,6 +227,7 @@ def contenders(
         export_onnx(eager, runtime.onnx_file_of(folder))
         exported = runtime.load(folder, "onnx", "cpu")
         shares[f"onnx{suffix}"] = multiplying(runtime.onnx_file_of(folder), seen, threads)
+        flops[f"onnx{suffix}"] = forward_flops(eager)
         for name, policy in (("ours", eager), ("onnx", exported)):
             found[name + suffix] = timed(lambda policy=policy: policy.predict(seen))  # type: ignore[misc]
     if not quick and (peer := lerobot(stack, picture, threads)) is not None:
@@ -235,13 +241,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    from benchmarks.compute import matmul_flops
+
     threads = int(os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1)))
     rounds = 2 if args.quick else args.rounds
     with ExitStack() as stack:
         shares: dict[str, float] = {}
-        entrants = contenders(stack, args.quick, threads, shares)
+        flops: dict[str, float] = {}
+        entrants = contenders(stack, args.quick, threads, shares, flops)
+        peak = 0.0
         times: dict[str, list[float]] = {name: [] for name in entrants}
         for turn in range(rounds + 2):
+            peak = max(peak, matmul_flops(512 if args.quick else 2048, "cpu", times=3))
             for name, once in entrants.items():
                 taken = once()
                 if turn >= 2:  # the first ones warm up
@@ -260,6 +271,7 @@ def main() -> None:
     ]
     if args.json:
         found = {"threads": threads, "rounds": rounds, "rows": rows, "multiplying": shares}
+        found |= {"flop": flops, "peak_flop_per_s": peak}
         print(json.dumps(found, indent=2))
         return
     print(f"observation to actions on the CPU, {threads} threads, {rounds} rounds in turns")
@@ -272,6 +284,11 @@ def main() -> None:
         )
     for name, share in shares.items():
         print(f"{name}: {share:.0%} of it in convolutions and matrix products")
+    for name, count in flops.items():
+        print(
+            f"{name}: {count / 1e9:.0f} GFLOP, for which the best large matrix product here "
+            f"({peak / 1e9:.0f} GFLOP/s) would need {1e3 * count / peak:.0f} ms"
+        )
 
 
 if __name__ == "__main__":

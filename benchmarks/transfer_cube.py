@@ -17,20 +17,22 @@ import argparse
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from act_data.ingest import IngestSettings, ingest
-from act_model.contract import blank_observation
 from act_model.policy import Policy
 from act_model.recipe import TrainRequest, train
 from act_model.sim.demonstrations import SimulateRequest, simulate
 from act_model.sim.rollouts import SimRequest, evaluate_in_sim
 from act_model.train import StepReport
+from benchmarks.compute import forward_flops, matmul_flops
 
 
 def main() -> None:
@@ -158,7 +160,7 @@ def evaluated(options: argparse.Namespace) -> dict[str, object]:
     sittings = [json.loads(line) for line in lines]
     rates = [rate for sitting in sittings for rate in sitting["rates"]]
     policy = Policy.load(Path(report.checkpoint), "cpu")
-    flops = 3 * _forward_flops(policy)  # backward costs twice what forward does
+    flops = 3 * forward_flops(policy)  # backward costs twice what forward does
     rate = _median(rates)
     matmul = _median([sitting["matmul_tflop_per_s"] for sitting in sittings])
     spent_s = sum(sitting["spent_s"] for sitting in sittings)
@@ -190,27 +192,10 @@ def evaluated(options: argparse.Namespace) -> dict[str, object]:
     return found
 
 
-def _forward_flops(policy: Policy) -> float:
-    """Of one observation, the style encoder of training not included."""
-    policy.network.requires_grad_(False)  # the counter hooks into gradients where there are any
-    with FlopCounterMode(display=False) as counter:
-        policy.predict(blank_observation(policy.contract))
-    return float(counter.get_total_flops())
-
-
 def _matmul_flops() -> float:
-    """FLOP/s of a large matrix product in float32, as the network is trained: the best of five."""
+    """In float32, as the network is trained."""
     cuda = torch.cuda.is_available()
-    side = 8192 if cuda else 768
-    a = torch.randn(side, side, device="cuda" if cuda else "cpu")
-    best_s = float("inf")
-    for _ in range(6):
-        began = perf_counter()
-        torch.matmul(a, a)
-        if cuda:
-            torch.cuda.synchronize()
-        best_s = min(best_s, perf_counter() - began)
-    return 2 * side**3 / best_s
+    return matmul_flops(8192 if cuda else 768, "cuda" if cuda else "cpu", times=5)
 
 
 def _median(rates: list[float]) -> float:
