@@ -27,9 +27,9 @@ from act_data.remotes.documents import (
     tags_of,
 )
 from act_data.remotes.here import Here
+from act_data.remotes.opening import open_remote
 from act_data.remotes.part import Selection, part_documents, part_root, selected
 from act_data.remotes.records import PullReport, Reference
-from act_data.remotes.remote import open_remote
 from act_data.remotes.staging import Staging
 from act_data.remotes.tags import Log, arriving, logs_here, read_tags, take
 from act_data.remotes.threads import WORKERS, Advance, Progress, Stopped, each

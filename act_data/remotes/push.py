@@ -23,6 +23,7 @@ from act_data.remotes.documents import (
     read_reference,
     read_version,
 )
+from act_data.remotes.opening import open_remote
 from act_data.remotes.records import (
     DOCUMENT_TYPE,
     PART_BYTES,
@@ -35,7 +36,7 @@ from act_data.remotes.records import (
     Reference,
     VersionManifest,
 )
-from act_data.remotes.remote import Remote, open_remote
+from act_data.remotes.remote import Remote
 from act_data.remotes.tags import Log, logs_here, push_tags
 from act_data.remotes.threads import WORKERS, Advance, Progress, Stopped, each
 from act_data.store import Url, layout, location

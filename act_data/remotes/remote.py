@@ -1,12 +1,9 @@
-"""What a remote must be able to do: a handful of whole files by name. And how one is opened."""
+"""What a remote must be able to do: a handful of whole files by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol
-
-from act_data.errors import InputError, without_secrets
 
 LOCK_WAIT_S = 30.0
 
@@ -40,21 +37,3 @@ class Remote(Protocol):
 
         Of any number of processes that try it at once, one succeeds.
         """
-
-
-def open_remote(address: str) -> Remote:
-    """The remote at a folder, an "s3://" address, or any other that fsspec reaches.
-
-    Raises:
-        InputError: Nothing is named, or no library for the protocol is installed.
-        StoreError: The other side does not answer.
-    """
-    if not address or "\0" in address:
-        raise InputError(f"{address!r} is no remote", hint="Name a folder or a URL.")
-    if "://" not in address or address.startswith("file://"):
-        from act_data.remotes.directory import DirectoryRemote
-
-        return DirectoryRemote(Path(address.removeprefix("file://")))
-    from act_data.remotes.objects import ObjectRemote
-
-    return ObjectRemote(address.rstrip("/"), without_secrets(address).rstrip("/"))

@@ -16,7 +16,8 @@ import pytest
 from act_data.errors import ConflictError, InputError, StoreError
 from act_data.remotes import objects, pull, push
 from act_data.remotes.objects import ObjectRemote
-from act_data.remotes.remote import Remote, open_remote
+from act_data.remotes.opening import open_remote
+from act_data.remotes.remote import Remote
 from tests.data.remotes.datasets import make, tree
 from tests.s3_server import s3_at, s3_server
 
