@@ -144,7 +144,8 @@ class TrainConfig(Record):
             is short, or by several processes under torchrun. Each has its own random streams. What
             is no sum over samples is taken part by part: free bits, and the share of valid actions
             that a committed prefix leaves.
-        warmup: Steps over which the learning rates rise.
+        warmup: Steps over which the learning rates rise; a shorter run, such as a first look with
+            the settings of a long one, ends on the way.
         schedule: What follows: "cosine" falls to 0 at the last step.
         patience: The run ends after this many validations in a row without a better one; 0: never.
         val_every: Steps between validations; each also saves `last`.

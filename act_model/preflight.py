@@ -42,8 +42,6 @@ def check_run(config: TrainConfig, model: NetworkConfig, reader: DatasetReader) 
         problems.append(
             f"a batch of {config.batch_size} samples has no {config.parts} parts of one size"
         )
-    if config.schedule == "cosine" and config.warmup >= config.steps:
-        problems.append(f"warmup is {config.warmup} of {config.steps} steps")
     if config.patience and all(entry.split != "val" for entry in reader.episodes):
         problems.append(f"patience is {config.patience}, and no episode is held out to judge by")
     if problems:
