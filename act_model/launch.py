@@ -120,6 +120,7 @@ def deploy(request: DeployRequest, *, say: Callable[[str], None] = lambda text: 
             )
             open_.callback(watchdog.close)
         robot, source, held_out = open_.enter_context(_robot(request, policy))
+        check_contract(policy.contract, robot.contract)  # before what only fits the right robot
         limits = limits_of(request, policy, _dataset_if_there(policy.checkpoint.dataset))
         workspace = workspace_of(request, policy)
         if isinstance(policy, ProcessPolicy):

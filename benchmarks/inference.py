@@ -208,7 +208,7 @@ def contenders(
     from act_model.config import ModelConfig
     from act_model.export.onnx_file import export_onnx
     from act_model.policy import Policy
-    from benchmarks.compute import forward_flops
+    from benchmarks.peers.compute import forward_flops
     from benchmarks.peers.serving import observation, save_checkpoint
 
     torch.set_num_threads(threads)
@@ -241,7 +241,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    from benchmarks.compute import matmul_flops
+    from benchmarks.peers.compute import matmul_flops
 
     threads = int(os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1)))
     rounds = 2 if args.quick else args.rounds

@@ -32,7 +32,7 @@ from act_model.recipe import TrainRequest, train
 from act_model.sim.demonstrations import SimulateRequest, simulate
 from act_model.sim.rollouts import SimRequest, evaluate_in_sim
 from act_model.train import StepReport
-from benchmarks.compute import forward_flops, matmul_flops
+from benchmarks.peers.compute import forward_flops, matmul_flops
 
 
 def main() -> None:
