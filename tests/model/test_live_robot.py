@@ -149,7 +149,8 @@ def _drive(follower: FollowerProcess, open_robot: Callable[[], LiveRobot], sink_
     assert first.first
     assert time.time_ns() - first.tick_ns < 0.8e9
     seen.append(first)
-    while arrived < 30 and len(seen) < 300:
+    # A busy machine lets a tick pass without fresh messages: it is not valid, and not the end.
+    while (arrived < 30 or not seen[-1].valid) and len(seen) < 300:
         sink.send(target, time.monotonic_ns())
         observation = robot.observe()
         assert observation is not None
@@ -160,6 +161,7 @@ def _drive(follower: FollowerProcess, open_robot: Callable[[], LiveRobot], sink_
     periods = np.diff([o.tick_ns for o in seen])
     assert periods.mean() == pytest.approx(1e9 / 30, rel=0.02)
     assert periods.min() > 0
+    assert sum(o.valid for o in seen) > len(seen) / 2
     last = seen[-1]
     assert last.valid
     assert last.measured is not None
@@ -168,12 +170,12 @@ def _drive(follower: FollowerProcess, open_robot: Callable[[], LiveRobot], sink_
     arrays = last.arrays()
     assert arrays["qpos"] == pytest.approx(target[:14], abs=1e-3)
     assert arrays["images/cam_high"].shape == (48, 64, 3)
-    assert follower.state()["base"] == pytest.approx([0.2, -0.1], abs=1e-6)
+    moving = pytest.approx([0.2, -0.1], abs=1e-6)
+    eventually(lambda: follower.state()["base"] == moving, "the base does not move")
     sink.hold()
     eventually(lambda: follower.state()["base"] == [0.0, 0.0], "the base goes on")
-    heard = follower.state()["commands"]
     sink.send(target, time.monotonic_ns())
-    eventually(lambda: follower.state()["commands"] == heard + 3, "it does not go on after a hold")
+    eventually(lambda: follower.state()["base"] == moving, "it does not go on after a hold")
     sink.stop()
     sink.send(target, time.monotonic_ns())
     eventually(lambda: follower.state()["base"] == [0.0, 0.0], "the base goes on")
