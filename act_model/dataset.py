@@ -246,7 +246,7 @@ class EpisodeChunks(Dataset[Sample]):
         return np.concatenate(spread)
 
     def batches(
-        self, start_step: int = 0, mine: Sequence[int] | None = None
+        self, start_step: int = 0, mine: Sequence[int] | None = None, *, pinned: bool = False
     ) -> Generator[Batch, None, None]:
         """The batches of training steps `start_step`, `start_step` + 1, ... without end.
 
@@ -257,8 +257,9 @@ class EpisodeChunks(Dataset[Sample]):
         Args:
             mine: Of the `config.parts` that every batch is cut into, those to give, one after the
                 other; None for all of them.
+            pinned: In memory from where a GPU can fetch them while the program goes on.
         """
-        return read_ahead(self._batch, start_step, self._config, mine)
+        return read_ahead(self._batch, start_step, self._config, mine, pinned=pinned)
 
     def drawn(self, draws_B: NDArray[np.int64]) -> Batch:
         """The samples at these running numbers of the endless sequence of draws."""
@@ -283,6 +284,8 @@ def read_ahead(
     start_step: int,
     config: TrainConfig,
     mine: Sequence[int] | None,
+    *,
+    pinned: bool,
 ) -> Generator[Batch, None, None]:
     """The batches that `make` gives for (step, part, parts), from `start_step` on, without end.
 
@@ -290,19 +293,25 @@ def read_ahead(
 
     Args:
         mine: Parts of every step; None for all of them.
+        pinned: See `EpisodeChunks.batches`.
     """
+
+    def made(step: int, part: int) -> Batch:
+        batch = make(step, part, config.parts)
+        return batch.pin_memory() if pinned else batch
+
     parts = range(config.parts) if mine is None else mine
     wanted = ((step, part) for step in itertools.count(start_step) for part in parts)
     workers = config.workers
     if workers == 0:
         for step, part in wanted:
-            yield make(step, part, config.parts)
+            yield made(step, part)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="act-batch")
     ahead: deque[Future[Batch]] = deque()
     try:
         while True:
             while len(ahead) <= workers:
-                ahead.append(pool.submit(make, *next(wanted), config.parts))
+                ahead.append(pool.submit(made, *next(wanted)))
             yield ahead.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

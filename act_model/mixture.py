@@ -34,10 +34,10 @@ class Mixture:
         return sum(len(part) for part in self._parts)
 
     def batches(
-        self, start_step: int = 0, mine: Sequence[int] | None = None
+        self, start_step: int = 0, mine: Sequence[int] | None = None, *, pinned: bool = False
     ) -> Generator[Batch, None, None]:
         """The batches of training steps `start_step`, ...; see `EpisodeChunks.batches`."""
-        return read_ahead(self._batch, start_step, self._config, mine)
+        return read_ahead(self._batch, start_step, self._config, mine, pinned=pinned)
 
     def _batch(self, step: int, part: int, parts: int) -> Batch:
         config = self._config

@@ -25,6 +25,7 @@ from act_model.contract import check_observation
 from act_model.dataset import Batch
 from act_model.families import Family, NetworkInput, family_of
 from act_model.nn.unfilled import unfilled
+from act_model.recorded import Recorded
 from act_model.transforms import Transform
 
 
@@ -68,6 +69,11 @@ class Policy:
         self.transform = Transform(
             checkpoint.model, checkpoint.contract, checkpoint.stats, checkpoint.train
         ).to(self.device)
+        self._recorded: Recorded | None = None
+        if self.device.type == "cuda" and self.family.replays(checkpoint.model):
+            self._recorded = Recorded(
+                lambda *arrays: self._outputs(self._seen(*arrays)), self.device
+            )
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto") -> Policy:
@@ -129,18 +135,14 @@ class Policy:
         Raises:
             InputError: As `predict`; or the prefix is longer than the policy can take.
         """
-        seen = self.inputs(observation)
-        if prefix_PA is not None:
-            wanted = self.checkpoint.model.action_dim
-            if prefix_PA.shape[1:] != (wanted,) or len(prefix_PA) > self.max_prefix:
-                raise InputError(
-                    f"a prefix of actions is {prefix_PA.shape}, the policy takes up to "
-                    f"({self.max_prefix}, {wanted})",
-                    hint="Train the policy with a larger max_prefix, or deploy it without.",
-                )
-            given_1PA = self._batch(prefix_PA.astype(np.float32))
-            seen = replace(seen, committed=self.transform.action(given_1PA))
-        actions_BKA, over_BK = self._predict(seen)
+        arrays = self._arrays(observation)
+        if self._recorded is not None and prefix_PA is None:
+            actions_BKA, over_BK = _fetched(self._recorded(*arrays))
+        else:
+            seen = self._seen(*arrays)
+            if prefix_PA is not None:
+                seen = replace(seen, committed=self._committed(prefix_PA))
+            actions_BKA, over_BK = self._predict(seen)
         actions_KA = actions_BKA[0]
         if prefix_PA is not None:
             actions_KA[: len(prefix_PA)] = prefix_PA  # exactly: not there and back in units
@@ -165,35 +167,64 @@ class Policy:
 
     def inputs(self, observation: Mapping[str, NDArray[np.generic]]) -> NetworkInput:
         """What the network sees of `observation`, B = 1. Arguments and errors as in `predict`."""
+        return self._seen(*self._arrays(observation))
+
+    def _arrays(self, observation: Mapping[str, NDArray[np.generic]]) -> list[Tensor]:
+        """State (1, S), pictures (1, H, W, 3) and depth (1, H, W) of `observation`, on the CPU."""
         check_observation(self.contract, observation)
         contract = self.contract
         state_S = np.concatenate([observation[v.name] for v in contract.state])
+        pictures = [observation[f"images/{c.name}"] for c in contract.cameras]
+        depth = [observation[f"depth/{c.name}"] for c in contract.depth]
+        # Copied: torch refuses arrays that cannot be written, and those of a store often cannot.
+        return [
+            torch.from_numpy(np.array(array)[None])
+            for array in (state_S.astype(np.float32), *pictures, *depth)
+        ]
+
+    def _seen(self, state_BS: Tensor, *pictures: Tensor) -> NetworkInput:
+        """What the network sees of such arrays."""
+        cameras = len(self.contract.cameras)
+        there = [picture.to(self.device) for picture in pictures]
         with torch.inference_mode():
             return NetworkInput(
-                images=self.transform.images(
-                    [self._batch(observation[f"images/{c.name}"]) for c in contract.cameras]
-                ),
-                state=self.transform.state(self._batch(state_S.astype(np.float32))),
-                depth=self.transform.depth(
-                    [self._batch(observation[f"depth/{c.name}"]) for c in contract.depth]
-                ),
+                images=self.transform.images(there[:cameras]),
+                state=self.transform.state(state_BS.to(self.device)),
+                depth=self.transform.depth(there[cameras:]),
             )
+
+    def _committed(self, prefix_PA: NDArray[np.float32]) -> Tensor:
+        """(1, P, A), normalised."""
+        wanted = self.checkpoint.model.action_dim
+        if prefix_PA.shape[1:] != (wanted,) or len(prefix_PA) > self.max_prefix:
+            raise InputError(
+                f"a prefix of actions is {prefix_PA.shape}, the policy takes up to "
+                f"({self.max_prefix}, {wanted})",
+                hint="Train the policy with a larger max_prefix, or deploy it without.",
+            )
+        given_1PA = torch.from_numpy(prefix_PA.astype(np.float32)[None])
+        return self.transform.action(given_1PA.to(self.device))
 
     def _predict(
         self, seen: NetworkInput
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """(B, K, A) actions in the robot's units, and (B, K) of `Prediction.over`."""
+        return _fetched(self._outputs(seen))
+
+    def _outputs(self, seen: NetworkInput) -> tuple[Tensor, ...]:
+        """The same on the device."""
         with torch.inference_mode():
             predicted = self.family.predict(self.network, seen)
-            actions_BKA: NDArray[np.float32] = (
-                self.transform.unaction(predicted.actions_BKA).float().cpu().numpy()
-            )
-            over_BK = None if predicted.is_pad_BK is None else predicted.is_pad_BK.cpu().numpy()
-        return actions_BKA, over_BK
+            actions_BKA = self.transform.unaction(predicted.actions_BKA).float()
+        over_BK = predicted.is_pad_BK
+        return (actions_BKA,) if over_BK is None else (actions_BKA, over_BK)
 
-    def _batch(self, array: NDArray[np.generic]) -> Tensor:
-        # Copied: torch refuses arrays that cannot be written, and those of a store often cannot.
-        return torch.from_numpy(np.array(array)[None]).to(self.device)
+
+def _fetched(
+    outputs: tuple[Tensor, ...],
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    actions_BKA, *over_BK = (output.cpu().numpy() for output in outputs)
+    return actions_BKA, over_BK[0] if over_BK else None
 
 
 def device_of(name: str) -> torch.device:

@@ -100,8 +100,6 @@ class Stepper:
         numbers: list[Tensor] = []
         names: Sequence[str] = ()
         for number, part, here in zip(self._ranks.mine(config.parts), parts, valid, strict=True):
-            if self._device.type == "cuda":
-                part = part.pin_memory()
             batch = part.to(self._device)
             laps.end("transfer")
             size = len(batch.state)

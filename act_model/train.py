@@ -237,7 +237,7 @@ def _train(
     waited = spent = 0.0
     with (
         open_metrics(out, up_to=step, shared=not together.first) as log,
-        contextlib.closing(chunks.batches(step, mine)) as batches,
+        contextlib.closing(chunks.batches(step, mine, pinned=device.type == "cuda")) as batches,
         _interrupts() as interrupted,
     ):
         while step < config.steps and not _run_dry(record, step, config):

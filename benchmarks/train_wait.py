@@ -1,7 +1,7 @@
 """How much of a training step is waiting for data: 3 cameras 480x640, batches of 8.
 
     python benchmarks/train_wait.py                                    # minutes on 2 cores
-    python benchmarks/train_wait.py --device cuda --precision bf16 --steps 200
+    python benchmarks/train_wait.py --device cuda --precision bf16 --size act --workers 12
     python benchmarks/train_wait.py --quick                            # seconds, small
     python benchmarks/train_wait.py --json
 
@@ -64,7 +64,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--steps", type=int, default=0, help="timed, of each row [6 and 20]")
+    parser.add_argument("--size", choices=list(SIZES), default="tiny", help="of ACT [tiny]")
+    parser.add_argument("--steps", type=int, default=0, help="timed, of each row [6 and 20; 100]")
     parser.add_argument("--workers", type=int, default=WORKERS, help="of every loader [2]")
     parser.add_argument("--quick", action="store_true", help="one door, 2 steps, few pictures")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -75,6 +76,7 @@ def main() -> None:
         workers=options.workers,
         device=options.device,
         precision=options.precision,
+        channels_last=options.device != "cpu",
         lr=1e-5,
     )
     rows = []
@@ -82,8 +84,8 @@ def main() -> None:
         folder = Path(scratch)
         loaders.make(folder, 16 if options.quick else 150)
         for door in doors:
-            steps = options.steps or (2 if options.quick else 6 if door == DOORS[0] else 20)
-            rows += rows_of(folder, config, door, steps)
+            steps = options.steps or _steps(options, door)
+            rows += rows_of(folder, config, options.size, door, steps)
     verdict = {
         f"ours waits <= {MAX_WAIT:.0%} of a step": all(
             row["wait"] <= MAX_WAIT for row in rows if row["feed"].startswith("ours")
@@ -92,6 +94,7 @@ def main() -> None:
     setup = {
         "device": options.device,
         "precision": options.precision,
+        "network": options.size,
         "batch": BATCH,
         "workers": options.workers,
         "cores": os.cpu_count(),
@@ -112,14 +115,22 @@ def main() -> None:
         print(f"{text}: {'yes' if holds else 'NO'}")
 
 
+def _steps(options: argparse.Namespace, door: tuple[int, int]) -> int:
+    if options.quick:
+        return 2
+    if options.device != "cpu":
+        return 100
+    return 6 if door == DOORS[0] else 20
+
+
 def rows_of(
-    folder: Path, config: TrainConfig, door: tuple[int, int], steps: int
+    folder: Path, config: TrainConfig, size: str, door: tuple[int, int], steps: int
 ) -> list[dict[str, Any]]:
     """A row for every feed, each with a network of its own from the same random weights."""
     rows: list[dict[str, Any]] = []
     for feed in ("memory", "ours", "ours raw", "ALOHA HDF5"):
         with closing(batches_of(feed, folder, config)) as batches:
-            step_s, wait_s = measured(batches, folder, config, door, steps)
+            step_s, wait_s = measured(batches, folder, config, size, door, steps)
         least_ms = 1e3 * min(step_s)
         rows.append(
             {
@@ -140,13 +151,14 @@ def measured(
     batches: Iterator[Batch],
     folder: Path,
     config: TrainConfig,
+    size: str,
     door: tuple[int, int],
     steps: int,
 ) -> tuple[list[float], list[float]]:
     """Seconds of each step, and of its waiting for `batches`."""
     reader = open_dataset(folder / "ds.zarr")
     model = model_config(
-        reader.schema, config, {**SIZES["tiny"].model, "image_size": door, "chunk_size": CHUNK}
+        reader.schema, config, {**SIZES[size].model, "image_size": door, "chunk_size": CHUNK}
     )
     device = device_of(config.device)
     contract = contract_of(reader.schema, config, CHUNK, cameras=model.cameras, depth=())
@@ -176,7 +188,7 @@ def batches_of(feed: str, folder: Path, config: TrainConfig) -> Any:
     if feed == "memory":
         batch = chunks.drawn(torch.arange(config.batch_size).numpy())
         return (batch for _ in itertools.count())
-    return chunks.batches()
+    return chunks.batches(pinned=config.device != "cpu")
 
 
 def _aloha(folder: Path, config: TrainConfig) -> Iterator[Batch]:

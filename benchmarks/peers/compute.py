@@ -19,9 +19,9 @@ def forward_flops(policy: Policy) -> float:
     return float(counter.get_total_flops())
 
 
-def matmul_flops(side: int, device: str, times: int) -> float:
-    """FLOP/s of a matrix product of side x side in float32: the best of `times`, after one."""
-    a = torch.randn(side, side, device=device)
+def matmul_flops(side: int, device: str, times: int, dtype: torch.dtype = torch.float32) -> float:
+    """FLOP/s of a matrix product of side x side: the best of `times`, after one."""
+    a = torch.randn(side, side, device=device).to(dtype)
     best_s = float("inf")
     for turn in range(times + 1):
         began = perf_counter()
