@@ -1,12 +1,14 @@
 """Work for a GPU that is recorded once as a CUDA graph and replayed from then on.
 
-A prediction from one observation is some hundred small kernels. Launched one after the other from
-Python they take longer than they run; replayed they follow each other without a gap.
+A prediction from one observation is some hundred small kernels, a training step a thousand.
+Launched one after the other from Python they take longer than they run; replayed they follow each
+other without a gap.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +28,8 @@ class Recorded:
     """`call`, recorded for every combination of shapes and of autocast that it meets.
 
     Args:
-        call: Of tensors on `device`, in inference mode. Does the same work for all values: no
-            branches on them, no random numbers, nothing fetched from the device.
+        call: Of tensors on `device`. Does the same work for all values: no branches on them,
+            nothing fetched from the device. Random numbers come from the device's own generator.
         device: A GPU.
     """
 
@@ -44,16 +46,21 @@ class Recorded:
         if recording is None:
             recording = self._recordings[key] = self._record(inputs, kind)
         for place, value in zip(recording.inputs, inputs, strict=True):
-            place.copy_(value)
+            place.copy_(value, non_blocking=True)
         recording.graph.replay()
         return recording.outputs
 
-    @torch.inference_mode()
     def _record(self, inputs: tuple[Tensor, ...], kind: torch.dtype | None) -> _Recording:
-        # Weights that autocast had kept would be gone with it, and read again by every replay.
-        autocast = torch.autocast("cuda", dtype=kind, enabled=kind is not None, cache_enabled=False)
-        with torch.cuda.device(self._device), autocast:
-            places = tuple(each.to(self._device, copy=True) for each in inputs)
+        autocast: AbstractContextManager[object] = nullcontext()
+        if kind is not None:
+            # Weights that autocast had kept would be gone with it, and read again by every replay.
+            autocast = torch.autocast("cuda", dtype=kind, cache_enabled=False)
+        # What is drawn while recording changes nothing that is drawn after it.
+        drawn = torch.random.fork_rng([self._device], device_type="cuda")
+        with torch.cuda.device(self._device), drawn, autocast:
+            places = tuple(torch.empty_like(each, device=self._device) for each in inputs)
+            for place, value in zip(places, inputs, strict=True):
+                place.copy_(value)
             now, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
             aside.wait_stream(now)
             with torch.cuda.stream(aside):
@@ -61,7 +68,7 @@ class Recorded:
                     self._call(*places)
             now.wait_stream(aside)
             graph = torch.cuda.CUDAGraph()
-            # Other threads of a rollout use no GPU, and may do as they like meanwhile.
+            # Other threads read data ahead meanwhile, and pin its memory.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 outputs = self._call(*places)
         return _Recording(inputs=places, outputs=outputs, graph=graph)

@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from act_data.errors import ActError, StoreError
 from act_model.average import WeightAverage
 from act_model.checkpoint import TrainerRecord
-from act_model.config import NetworkConfig, TrainConfig
+from act_model.config import LossConfig, NetworkConfig, TrainConfig
 from act_model.dataset import Batch
 from act_model.families import Family, NetworkInput, Objective, family_of
 from act_model.ranks import Ranks
+from act_model.recorded import Recorded
 from act_model.transforms import Draw, Transform
 
 # Purposes of a random stream; a number each, so that no two share one.
@@ -75,6 +76,8 @@ class Stepper:
         self._config = config
         self._device = device
         self._ranks = ranks
+        self._names: Sequence[str] = ()  # of what the loss is made of
+        self._recorded: Recorded | None = None
 
     def take(self, transform: Transform, parts: Sequence[Batch], step: int, good: str) -> Taken:
         """Take step `step` + 1.
@@ -96,28 +99,76 @@ class Stepper:
             config.batch_size,
             torch.Generator().manual_seed(_seed(config.seed, step, _AUGMENT)),
         )
-        self.net.zero_grad(set_to_none=True)
+        # A replay writes its gradients where it did before; elsewhere they add up.
+        replays = self._replays(config.loss, draws, parts, step)
+        if not replays:
+            self.net.zero_grad(set_to_none=True)
         numbers: list[Tensor] = []
-        names: Sequence[str] = ()
         for number, part, here in zip(self._ranks.mine(config.parts), parts, valid, strict=True):
+            torch.manual_seed(_seed(config.seed, step, _STEP, number))  # dropout, style, noise
+            if replays:
+                numbers.append(self._replay(transform, part, here / all_valid))
+                laps.end("forward")
+                continue
             batch = part.to(self._device)
             laps.end("transfer")
             size = len(batch.state)
             some = draws[number * size : (number + 1) * size]
-            torch.manual_seed(_seed(config.seed, step, _STEP, number))  # dropout, style, noise
             objective = self._objective(transform, batch, some, step)
-            # Means over valid elements weigh by these, means over samples weigh the same.
-            rest = objective.total - objective.masked
-            share = objective.masked * (here / all_valid) + rest / config.parts
+            share = self._share(objective, here / all_valid)
             laps.end("forward")
             torch.autograd.backward(self.scaler.scale(share))
             laps.end("backward")
-            names = tuple(objective.parts)
-            logged = (share, *(value / config.parts for value in objective.parts.values()))
-            numbers.append(torch.stack([value.detach().double() for value in logged]))
-        losses, grad_norm = self._step(torch.stack(numbers).sum(dim=0), names, step, good)
+            self._names = tuple(objective.parts)
+            numbers.append(_numbers(objective, share, config.parts))
+        losses, grad_norm = self._step(torch.stack(numbers).sum(dim=0), self._names, step, good)
         laps.end("optimiser")
         return Taken(losses=losses, grad_norm=grad_norm, seconds=laps.seconds, **rates)
+
+    def _replays(
+        self, loss: LossConfig, draws: Sequence[Draw], parts: Sequence[Batch], step: int
+    ) -> bool:
+        """Whether this step is the same work as all others, but for its numbers."""
+        return (
+            self._device.type == "cuda"
+            and self._config.precision != "fp16"  # whose scaler changes what it multiplies with
+            and not draws  # every sample is augmented in an order of its own
+            and len(parts) == 1
+            and loss.at(step) == loss
+        )
+
+    def _replay(self, transform: Transform, part: Batch, weight: float) -> Tensor:
+        """What `take` does with a part of a batch, from its pictures to its gradients."""
+        cameras = len(part.images)
+
+        def learn(
+            weight: Tensor, state: Tensor, actions: Tensor, is_pad: Tensor, *pictures: Tensor
+        ) -> tuple[Tensor, ...]:
+            self.net.zero_grad(set_to_none=True)
+            batch = Batch(
+                images=pictures[:cameras],
+                depth=pictures[cameras:],
+                state=state,
+                actions=actions,
+                is_pad=is_pad,
+            )
+            objective = self._objective(transform, batch, (), self._config.loss.kl_anneal_steps)
+            share = self._share(objective, weight)
+            torch.autograd.backward(share)
+            self._names = tuple(objective.parts)
+            return (_numbers(objective, share, self._config.parts),)
+
+        if self._recorded is None:
+            self._recorded = Recorded(learn, self._device)
+        (numbers,) = self._recorded(
+            torch.tensor(weight), part.state, part.actions, part.is_pad, *part.images, *part.depth
+        )
+        return numbers
+
+    def _share(self, objective: Objective, weight: float | Tensor) -> Tensor:
+        """Of the loss: means over valid elements weigh by these, means over samples the same."""
+        rest = objective.total - objective.masked
+        return objective.masked * weight + rest / self._config.parts
 
     def _objective(
         self, transform: Transform, batch: Batch, draws: Sequence[Draw], step: int
@@ -157,6 +208,12 @@ class Stepper:
             group["lr"] = group["full_lr"] * factor
         config = self._config
         return {"lr": config.lr * factor, "lr_backbone": config.lr_backbone * factor}
+
+
+def _numbers(objective: Objective, share: Tensor, parts: int) -> Tensor:
+    """The part's share in the loss, and in each thing that it is made of."""
+    logged = (share, *(value / parts for value in objective.parts.values()))
+    return torch.stack([value.detach().double() for value in logged])
 
 
 class _Laps:

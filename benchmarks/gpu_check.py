@@ -5,6 +5,7 @@
 
 predict    the actions of the published network for three noisy observations of three 480x640
            cameras, beside those of the CPU; replayed from a CUDA graph, and launched one by one
+replay     five training steps replayed from a CUDA graph, and launched one kernel after the other
 train      30 steps in every precision on a store of pictures: the loss falls, and the step needs
            no more memory than was foretold
 resume     20 steps at once, and 10 and 10 more, give the same weights but for rounding
@@ -16,6 +17,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -29,15 +31,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from act_data.stats import compute
 from act_data.store import open_dataset
 from act_model.checkpoint import contract_of
 from act_model.config import ModelConfig, TrainConfig
+from act_model.dataset import EpisodeChunks
 from act_model.families.act import SIZES
 from act_model.memory import memory_need
 from act_model.policy import Policy
 from act_model.ranks import Ranks
 from act_model.step import Stepper
 from act_model.train import StepReport, model_config, train
+from act_model.transforms import Transform
 from benchmarks.peers import loaders
 from benchmarks.peers.serving import observation, save_checkpoint
 
@@ -63,6 +68,7 @@ def main() -> None:
         os.environ["ACT_REGISTRY"] = str(folder / "registry.db")
         rows = predictions(folder, options)
         loaders.make(folder, 40 if options.quick else 120)
+        rows.append(replaying(folder, options))
         kinds = ["fp32"] if options.quick else list(KINDS)
         rows += [training(folder, options, kind) for kind in kinds]
         rows.append(resuming(folder, options))
@@ -71,6 +77,8 @@ def main() -> None:
         return
     for row in rows:
         print("  ".join(f"{name} {_shown(value)}" for name, value in row.items()))
+    if not all(row["good"] for row in rows):
+        sys.exit(1)
 
 
 def predictions(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -115,6 +123,34 @@ def predictions(folder: Path, options: argparse.Namespace) -> list[dict[str, Any
              "median_ms": 1e3 * median(taken[2:])}
         )  # fmt: skip
     return rows
+
+
+class Launched(Stepper):
+    """Launches every kernel from Python."""
+
+    def _replays(self, *_: object) -> bool:
+        return False
+
+
+def replaying(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The largest difference of a loss, relative to it."""
+    config = _config(options)
+    reader = open_dataset(folder / "ds.zarr")
+    model = model_config(reader.schema, config, _model(options))
+    contract = contract_of(reader.schema, config, model.chunk_size, cameras=model.cameras, depth=())
+    device = torch.device(config.device)
+    transform = Transform(model, contract, compute(reader, "all"), config).to(device)
+    chunks = EpisodeChunks(
+        reader, [0], config=config, chunk_size=model.chunk_size, cameras=model.cameras
+    )
+    losses = []
+    for kind in (Launched, Stepper):
+        stepper = kind(model, config, device, Ranks())
+        with closing(chunks.batches(pinned=device.type == "cuda")) as batches:
+            taken = [stepper.take(transform, [next(batches)], n, "none") for n in range(5)]
+        losses.append(np.array([each.losses["loss"] for each in taken]))
+    error = float((np.abs(losses[0] - losses[1]) / losses[0]).max())
+    return {"what": "replay of steps", "good": error <= 1e-2, "error": error}
 
 
 def training(folder: Path, options: argparse.Namespace, kind: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ python act_ours.py SETUP
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,14 @@ from tempfile import TemporaryDirectory
 
 import torch
 from act_timing import Setup, answer, batch_of, observation_of  # type: ignore[import-not-found]
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from act_model.config import LossConfig, ModelConfig, TrainConfig
 from act_model.nn import ActCvae, act_loss
 from act_model.policy import Policy
+from act_model.recorded import Recorded
 from act_model.step import clip_gradient, gradient_norm, new_optimizer
 from benchmarks.peers.serving import JOINTS, save_checkpoint
 
@@ -43,14 +46,22 @@ def training(setup: Setup) -> tuple[torch.nn.Module, Callable[[], object]]:
     if setup.compile:
         network.compile()
     optimizer = new_optimizer(network, TrainConfig())
-    images, state, actions, is_pad = batch_of(setup)
+    batch = batch_of(setup)
 
-    def step() -> None:
+    def learn(images: Tensor, state: Tensor, actions: Tensor, is_pad: Tensor) -> tuple[Tensor, ...]:
         network.zero_grad(set_to_none=True)
         with setup.autocast():
             output = network(images, state, actions, is_pad)
             loss = act_loss(output, actions, is_pad, LossConfig()).total
         torch.autograd.backward(loss)
+        return (loss.detach(),)
+
+    # As the trainer does it; its operations are counted in the first step, which is not replayed.
+    replayed = learn if setup.device == "cpu" else Recorded(learn, setup.device)
+    calls = itertools.chain([learn], itertools.repeat(replayed))
+
+    def step() -> None:
+        next(calls)(*batch)
         clip_gradient(network, gradient_norm(network), 10.0)
         optimizer.step()
 
@@ -58,22 +69,21 @@ def training(setup: Setup) -> tuple[torch.nn.Module, Callable[[], object]]:
 
 
 def predicting(setup: Setup, folder: Path) -> tuple[torch.nn.Module, Callable[[], object]]:
-    """`Policy.predict`, as a rollout calls it."""
+    """`Policy.predict`, as a rollout calls it; the first one, which is counted, is not replayed."""
     save_checkpoint(folder / "best", config_of(setup), (setup.height, setup.width))
     policy = Policy.load(folder / "best", setup.device)
     pictures, joints = observation_of(setup)
     seen = {"qpos": joints} | {f"images/{name}": p for name, p in pictures.items()}
 
-    counted = False
+    def first() -> object:
+        return policy.family.predict(policy.network, policy.inputs(seen))
+
+    later: Callable[[], object] = lambda: policy.predict(seen)  # noqa: E731
+    calls = itertools.chain([first], itertools.repeat(later))
 
     def predict() -> object:
-        nonlocal counted
         with setup.autocast():
-            if counted:
-                return policy.predict(seen)
-            # The first one, whose operations are counted: a GPU may replay the others, unseen.
-            counted = True
-            return policy.family.predict(policy.network, policy.inputs(seen))
+            return next(calls)()
 
     return policy.network, predict
 
