@@ -1,7 +1,8 @@
 """What a GPU must do as the CPU does: predictions, training in every precision, resuming, memory.
 
     python benchmarks/gpu_check.py                  # on the first GPU, a minute or two
-    python benchmarks/gpu_check.py --device cpu --quick    # the same checks of the CPU by itself
+    python benchmarks/gpu_check.py --quick          # seconds: the CPU beside itself, small
+    python benchmarks/gpu_check.py --json
 
 predict    the actions of the published network for three noisy observations of three 480x640
            cameras, beside those of the CPU; replayed from a CUDA graph, and launched one by one
@@ -17,6 +18,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from statistics import median
@@ -59,29 +61,35 @@ STEPS = 30
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", help="[cuda; cpu with --quick]")
     parser.add_argument("--quick", action="store_true", help="small networks, fp32 alone")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     options = parser.parse_args()
+    options.device = options.device or ("cpu" if options.quick else "cuda")
+    rows = []
     with TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        os.environ["ACT_REGISTRY"] = str(folder / "registry.db")
-        rows = predictions(folder, options)
-        loaders.make(folder, 40 if options.quick else 120)
-        rows.append(replaying(folder, options))
-        kinds = ["fp32"] if options.quick else list(KINDS)
-        rows += [training(folder, options, kind) for kind in kinds]
-        rows.append(resuming(folder, options))
+        for row in checks(Path(scratch), options):
+            rows.append(row)
+            if not options.json:
+                print("  ".join(f"{name} {_shown(value)}" for name, value in row.items()))
     if options.json:
         print(json.dumps({"device": options.device, "rows": rows}))
-        return
-    for row in rows:
-        print("  ".join(f"{name} {_shown(value)}" for name, value in row.items()))
     if not all(row["good"] for row in rows):
         sys.exit(1)
 
 
-def predictions(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+def checks(folder: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """All of them, each told when it is done."""
+    os.environ["ACT_REGISTRY"] = str(folder / "registry.db")
+    yield from predictions(folder, options)
+    loaders.make(folder, 40 if options.quick else 120)
+    yield replaying(folder, options)
+    for kind in ["fp32"] if options.quick else KINDS:
+        yield training(folder, options, kind)
+    yield resuming(folder, options)
+
+
+def predictions(folder: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The same observations on the CPU, one kernel after the other, and as a rollout does it."""
     size = (96, 128) if options.quick else (480, 640)
     fields = SIZES["tiny" if options.quick else "act"].model
@@ -109,7 +117,6 @@ def predictions(folder: Path, options: argparse.Namespace) -> list[dict[str, Any
             actions = there.family.predict(there.network, there.inputs(each)).actions_BKA
             return there.transform.unaction(actions)[0].cpu().numpy()
 
-    rows = []
     for name, predict in (("one by one", one_by_one), ("as deployed", there.predict)):
         found = [predict(each) for each in seen]
         error = max(float(np.abs(a - b).max()) for a, b in zip(found, wanted, strict=True))
@@ -118,11 +125,8 @@ def predictions(folder: Path, options: argparse.Namespace) -> list[dict[str, Any
             began = perf_counter()
             predict(seen[turn % 3])
             taken.append(perf_counter() - began)
-        rows.append(
-            {"what": f"predict, {name}", "good": error <= TOLERANCE, "error": error,
-             "median_ms": 1e3 * median(taken[2:])}
-        )  # fmt: skip
-    return rows
+        yield {"what": f"predict, {name}", "good": error <= TOLERANCE, "error": error,
+               "median_ms": 1e3 * median(taken[2:])}  # fmt: skip
 
 
 class Launched(Stepper):

@@ -145,6 +145,15 @@ def test_the_papers_setting_tells_throughput_utilisation_and_success_over_severa
     assert [row["episodes"] for row in said["rows"]] == [1, 1]
 
 
+def test_the_checks_of_a_gpu_hold_for_the_cpu_beside_itself() -> None:
+    said = json.loads(run(ROOT / "benchmarks" / "gpu_check.py", "--quick", "--json"))
+    found = {row["what"]: row for row in said["rows"]}
+    assert list(found) == ["predict, one by one", "predict, as deployed", "replay of steps",
+                           "train, fp32", "resume"]  # fmt: skip
+    assert all(row["good"] for row in said["rows"])
+    assert {found[name].get("error", 0.0) for name in found} == {0.0}
+
+
 def test_the_study_measures_every_way_that_it_was_asked_for_and_writes_its_page() -> None:
     said = json.loads(run(ROOT / "benchmarks" / "sim_study.py", "--quick", "--json"))
     rows = {(row["realism"], row["way"]): row for row in said["rows"]}
