@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +15,21 @@ from act_model.config import CameraContract, Contract, VectorContract
 
 def blank_observation(contract: Contract) -> dict[str, NDArray[np.generic]]:
     """An observation of zeros with the right names and shapes: to warm a policy up."""
-    blank: dict[str, NDArray[np.generic]] = {
-        v.name: np.zeros(len(v.names), np.float32) for v in contract.state
-    }
-    for camera in contract.cameras:
-        blank[f"images/{camera.name}"] = np.zeros((camera.height, camera.width, 3), np.uint8)
-    for camera in contract.depth:
-        blank[f"depth/{camera.name}"] = np.zeros((camera.height, camera.width), np.uint16)
-    return blank
+    return {name: np.zeros(shape, dtype) for name, shape, dtype in _arrays_of(contract)}
+
+
+def _arrays_of(contract: Contract) -> tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]:
+    """Name, shape and dtype of what an observation consists of."""
+    vectors = [(v.name, (len(v.names),), np.dtype(np.float32)) for v in contract.state]
+    pictures = [
+        (f"images/{camera.name}", (camera.height, camera.width, 3), np.dtype(np.uint8))
+        for camera in contract.cameras
+    ]
+    depth = [
+        (f"depth/{camera.name}", (camera.height, camera.width), np.dtype(np.uint16))
+        for camera in contract.depth
+    ]
+    return (*vectors, *pictures, *depth)
 
 
 def check_observation(contract: Contract, observation: Mapping[str, NDArray[np.generic]]) -> None:
@@ -32,14 +40,13 @@ def check_observation(contract: Contract, observation: Mapping[str, NDArray[np.g
             that is not finite.
     """
     problems = []
-    for name, blank in blank_observation(contract).items():
-        wanted = f"{blank.shape} {blank.dtype}"
+    for name, shape, dtype in _arrays_of(contract):
         array = observation.get(name)
         if array is None:
-            problems.append(f"{name}: policy {wanted}, robot nothing")
-        elif array.shape != blank.shape or array.dtype != blank.dtype:
-            problems.append(f"{name}: policy {wanted}, robot {array.shape} {array.dtype}")
-        elif blank.ndim == 1 and not np.isfinite(array).all():
+            problems.append(f"{name}: policy {shape} {dtype}, robot nothing")
+        elif array.shape != shape or array.dtype != dtype:
+            problems.append(f"{name}: policy {shape} {dtype}, robot {array.shape} {array.dtype}")
+        elif len(shape) == 1 and not np.isfinite(array).all():
             problems.append(f"{name}: policy finite numbers, robot {array.tolist()!r}")
     if problems:
         raise InputError(

@@ -4,16 +4,20 @@
     python benchmarks/serve.py --quick    # ours only, small pictures: no download
     python benchmarks/serve.py --json
 
-ours    our client against `act-model serve`: the round trip minus the inference that the server
-        reports with every answer, so what is left is packing, sockets, checking, queueing
+ours    our client against `act-model serve` on the same machine, with which it shares memory for
+        what it sees: the round trip minus the inference that the server reports with every answer,
+        so what is left is copying, packing, sockets, checking, queueing
 ours, unix  the same through a socket file
+ours, sent  the same with everything in the message, as between two machines
 socket  as many bytes there and back over a plain TCP connection: nothing can be faster
 websocket  the same through the library that ours uses, with nothing else at either end
 pickle  what LeRobot's asynchronous inference does (0.4 to 0.6: lerobot/async_inference and
         transport): the observation is pickled, streamed in parts of 2 MB to a gRPC server, which
-        puts them together, unpickles them, and sends a pickled chunk back; no inference at all
+        puts them together, unpickles them, and sends a pickled chunk back
 
-In turns, each in its own process. The peer's grpcio lives in an environment of its own.
+In turns, each in its own process. The peer's grpcio lives in an environment of its own. Where there
+is no policy the server works for as long as one all the same, reads as much memory as one, and what
+it took is left out: whoever waits is asleep then, and caches hold something else.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ import pickle
 import random
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import time
@@ -33,11 +38,23 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 HERE = Path(__file__).resolve()
 sys.path.insert(0, str(HERE.parent.parent))
 GRPC = ("grpcio==1.76.0", "numpy")
 PART = 2 * 2**20
+WORK_S = 0.02
+WEIGHTS = bytes(45_000_000)  # as many as those of a ResNet18
+
+
+def work() -> float:
+    """In place of an inference; what it took, in milliseconds."""
+    start = time.perf_counter()
+    WEIGHTS.count(1)
+    while time.perf_counter() < start + WORK_S:
+        pass
+    return (time.perf_counter() - start) * 1e3
 
 
 # --- the peer: both ends run in its environment -----------------------------------------------
@@ -51,7 +68,7 @@ def peer_server(port: int) -> None:
 
     def answer(parts: Any, _: Any) -> bytes:
         pickle.loads(b"".join(parts))
-        return pickle.dumps(np.zeros((100, 14), np.float32))
+        return pickle.dumps((np.zeros((100, 14), np.float32), work()))
 
     server = grpc.server(ThreadPoolExecutor(4))
     handler = grpc.stream_unary_rpc_method_handler(answer)
@@ -77,19 +94,24 @@ def peer_client(port: int, cameras: int, height: int, width: int) -> None:
         start = time.perf_counter()
         data = pickle.dumps(seen)
         parts = (data[at : at + PART] for at in range(0, len(data), PART))
-        pickle.loads(ask(parts, wait_for_ready=True))
-        print((time.perf_counter() - start) * 1e3, flush=True)
+        _, worked_ms = pickle.loads(ask(parts, wait_for_ready=True))
+        print((time.perf_counter() - start) * 1e3 - worked_ms, flush=True)
 
 
 # --- in turns ---------------------------------------------------------------------------------
 
 
 def ours(
-    stack: ExitStack, cameras: int, picture: tuple[int, int], *, unix: bool
+    stack: ExitStack,
+    cameras: int,
+    picture: tuple[int, int],
+    *,
+    unix: bool = False,
+    shared: bool = True,
 ) -> Callable[[], float]:
     """A round trip's milliseconds without inference, on each call."""
     from act_model.config import ModelConfig
-    from act_model.serve.client import PolicyClient
+    from act_model.serve import client as client_module
     from benchmarks.peers.serving import observation, save_checkpoint, served
 
     model = ModelConfig(
@@ -100,7 +122,11 @@ def ours(
     folder = Path(stack.enter_context(TemporaryDirectory()))
     bind = f"unix:{folder / 'act.sock'}" if unix else "127.0.0.1:0"
     url = stack.enter_context(served(save_checkpoint(folder / "best", model, picture), bind))
-    client = stack.enter_context(PolicyClient(url))
+    client = stack.enter_context(client_module.PolicyClient(url))
+    with ExitStack() as meanwhile:
+        if not shared:  # as if the server's file were not on this machine
+            meanwhile.enter_context(patch.object(client_module, "_shared_memory", lambda _: None))
+        client.connect()
     seen = observation(model, picture)
 
     def trip() -> float:
@@ -133,48 +159,50 @@ def plain(stack: ExitStack, kind: str, there: int, back: int) -> Callable[[], fl
         url = f"ws://127.0.0.1:{port}"
         talk = stack.enter_context(connect(url, compression=None, max_size=None, proxy=None))
 
-        def exchange() -> None:
+        def exchange() -> bytes:
             talk.send(data)
-            talk.recv()
+            return bytes(talk.recv(decode=False))
     else:
         line = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
         answer = memoryview(bytearray(back))
 
-        def exchange() -> None:
+        def exchange() -> bytes:
             line.sendall(data)
             _fill(line, answer)
+            return bytes(answer[:8])
 
     def trip() -> float:
         start = time.perf_counter()
-        exchange()
-        return (time.perf_counter() - start) * 1e3
+        worked_ms: float
+        (worked_ms,) = struct.unpack("d", exchange()[:8])
+        return (time.perf_counter() - start) * 1e3 - worked_ms
 
     return trip
 
 
 def plain_server(kind: str, there: int, back: int) -> None:
     """Answers each message of `there` bytes with `back`."""
-    answer = bytes(back)
+    rest = bytes(back - 8)
     if kind == "websocket":
         from act_model.serve.client import keep_freed_memory
 
         keep_freed_memory()
-        asyncio.run(_websocket_server(answer))
+        asyncio.run(_websocket_server(rest))
         return
     with socket.create_server(("127.0.0.1", 0)) as listening:
         print(listening.getsockname()[1], flush=True)
         line, _ = listening.accept()
         data = memoryview(bytearray(there))
         while _fill(line, data):
-            line.sendall(answer)
+            line.sendall(struct.pack("d", work()) + rest)
 
 
-async def _websocket_server(answer: bytes) -> None:
+async def _websocket_server(rest: bytes) -> None:
     from websockets.asyncio.server import ServerConnection, serve
 
     async def talk(connection: ServerConnection) -> None:
         async for _ in connection:
-            await connection.send(answer)
+            await connection.send(struct.pack("d", work()) + rest)
 
     async with serve(talk, "127.0.0.1", 0, compression=None, max_size=None) as server:
         print(next(iter(server.sockets)).getsockname()[1], flush=True)
@@ -230,8 +258,9 @@ def main() -> None:
     trips = 5 if args.quick else args.trips
     with ExitStack() as stack:
         contenders = {
-            "ours": ours(stack, cameras, picture, unix=False),
+            "ours": ours(stack, cameras, picture),
             "ours, unix": ours(stack, cameras, picture, unix=True),
+            "ours, sent": ours(stack, cameras, picture, shared=False),
         }
         there, back = cameras * 3 * picture[0] * picture[1] + 500, 100 * 14 * 4 + 200
         for kind in ("socket", "websocket"):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from act_data.errors import InputError
 from act_model.config import Contract
 from act_model.serve import wire
+from act_model.serve.shared import Segment
 
 PROTOCOL = 1
 SUBPROTOCOL = "act-serve.v1"  # a client that offers it speaks ours, any other openpi's
@@ -67,8 +68,10 @@ class OwnDialect:
 
     greets = True
 
-    def __init__(self, contract: Contract, *, step: int) -> None:
+    def __init__(self, contract: Contract, *, step: int, segment: Segment | None = None) -> None:
+        """Args: segment: For a client of this user on this machine; None: it gets none."""
         self._digest = contract.digest()
+        self._segment = segment
         self._hello = wire.pack(
             {
                 "type": "hello",
@@ -77,6 +80,7 @@ class OwnDialect:
                 "contract_digest": self._digest,
                 "step": step,
                 "max_bytes": wire.max_bytes(contract),
+                "shared": None if segment is None else _place_of(segment),
             }
         )
 
@@ -90,6 +94,8 @@ class OwnDialect:
         Raises:
             InputError: It speaks another version, or was made for another contract.
         """
+        if self._segment is not None:
+            self._segment.forget()  # the client has it by now, or cannot have it
         said = _typed(message, "hello", {"protocol", "contract_digest", "client"})
         if said["protocol"] != PROTOCOL:
             raise InputError(
@@ -116,9 +122,10 @@ class OwnDialect:
             raise InputError("within_ms is no number of milliseconds", hint="Send 0 to 60000.")
         if not isinstance(arrays, dict) or not all(isinstance(name, str) for name in arrays):
             raise InputError("the observation is no map of arrays", hint="Send them by name.")
+        segment = self._segment
         return Ask(
             number=number,
-            observation={name: wire.array_of(name, value) for name, value in arrays.items()},
+            observation={n: wire.array_of(n, value, segment) for n, value in arrays.items()},
             within_s=None if within_ms is None else within_ms / 1e3,
         )
 
@@ -138,6 +145,10 @@ class OwnDialect:
         """A message of type "refused"."""
         said = {"type": "refused", "id": number, "reason": reason}
         return wire.pack(said | {"message": message, "hint": hint})
+
+
+def _place_of(segment: Segment) -> dict[str, object]:
+    return {"path": str(segment.path), "bytes": segment.size, "nonce": segment.nonce}
 
 
 # openpi names types as numpy does. float64 is what Python's numbers become on a robot.

@@ -13,8 +13,9 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from http import HTTPStatus
+from ipaddress import ip_address
 from pathlib import Path
 from time import monotonic
 
@@ -29,7 +30,13 @@ from act_model.serve.metrics import Metrics
 from act_model.serve.records import ServeReport
 from act_model.serve.seat import Seat
 from act_model.serve.session import ClosedError, Served, Session
+from act_model.serve.shared import shared
 from act_model.serve.worker import Worker
+
+try:
+    from uvloop import run
+except ImportError:
+    from asyncio import run  # type: ignore[assignment]
 
 try:
     from websockets.asyncio.server import Server, ServerConnection, serve
@@ -81,7 +88,7 @@ def serve_policy(
     keep_freed_memory()
     policy = runtimes.load(folder, runtime, device)
     policy.predict(blank_observation(policy.contract))
-    return asyncio.run(_run(folder, policy, access, runtime, ready))
+    return run(_run(folder, policy, access, runtime, ready))
 
 
 async def _run(
@@ -141,7 +148,7 @@ class PolicyServer:
         self._access = access
         self._worker = worker
         self._served = Served(contract=contract, worker=worker, seat=Seat(), metrics=self.metrics)
-        self._own = OwnDialect(contract, step=step)
+        self._step = step
         self._openpi = OpenpiDialect(contract, step=step)
         self._max_bytes = wire.max_bytes(contract)
         self._open = 0
@@ -221,15 +228,15 @@ class PolicyServer:
             return
         self.metrics.connections += 1
         self.metrics.accepted += 1
-        dialect = self._own if connection.subprotocol == SUBPROTOCOL else self._openpi
-        session = Session(
-            _Socket(connection, self._max_bytes),
-            dialect,
-            self._served,
-            name=f"session {self.metrics.accepted}",
-        )
+        name = f"session {self.metrics.accepted}"
+        socket = _Socket(connection, self._max_bytes)
         try:
-            await session.run()
+            if connection.subprotocol != SUBPROTOCOL:
+                await Session(socket, self._openpi, self._served, name=name).run()
+                return
+            with shared(self._max_bytes) if _is_near(connection) else nullcontext() as segment:
+                own = OwnDialect(self._served.contract, step=self._step, segment=segment)
+                await Session(socket, own, self._served, name=name).run()
         finally:
             self.metrics.connections -= 1
 
@@ -262,6 +269,12 @@ class _Socket:
 
     async def close(self, why: str) -> None:
         await self._connection.close(CloseCode.POLICY_VIOLATION, why)
+
+
+def _is_near(connection: ServerConnection) -> bool:
+    """Whether the client may be on this machine: it comes from a loopback address, or a file."""
+    peer = connection.remote_address
+    return not isinstance(peer, tuple) or ip_address(peer[0]).is_loopback
 
 
 def _socket_at(path: Path) -> socket.socket:

@@ -1,7 +1,8 @@
 """Arrays and messages as bytes, and back from bytes that nobody vouches for: the door to msgpack.
 
 A message is a map. An array in it is a map of exactly "dtype", "shape" and "data", little-endian
-and row by row; only the types that a robot delivers and takes exist.
+and row by row; only the types that a robot delivers and takes exist. Where client and server share
+memory, "at" may say where the data lies instead.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from act_data.errors import InputError, NotFoundError
 from act_model.config import Contract
 from act_model.contract import blank_observation
+from act_model.serve.shared import Segment
 
 try:
     import msgpack
@@ -33,6 +35,7 @@ _HINT = "The client must be of this toolkit's version; docs/serve.md describes t
 _MAX_CONTAINERS = 512  # maps and lists in one message: a picture is one
 _MAX_MAP, _MAX_LIST, _MAX_TEXT = 64, 16, 4096
 _SLACK = 64 * 1024  # for names and framing
+_SHARED = {"dtype", "shape", "at"}
 
 
 def require_msgpack() -> None:
@@ -108,20 +111,40 @@ def map_of(array: NDArray[np.generic]) -> dict[str, object]:
     }
 
 
-def array_of(name: str, value: object) -> NDArray[np.generic]:
+def array_of(name: str, value: object, segment: Segment | None = None) -> NDArray[np.generic]:
     """The array in a map, without a copy; it cannot be written.
 
+    Args:
+        segment: Where the data of a map with "at" lies. Numbers that must be finite are copied
+            from there; pictures, which may be any, stay where they are.
+
     Raises:
-        InputError: It is no array of a type that exists here, or its bytes are not of its shape.
+        InputError: It is no array of a type that exists here, or its bytes are not of its shape,
+            or not in the segment.
     """
-    if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data"}:
+    keys = value.keys() if isinstance(value, dict) else set()
+    if not isinstance(value, dict) or keys not in ({"dtype", "shape", "data"}, _SHARED):
         raise InputError(f"{name} is no array: it needs dtype, shape and data", hint=_HINT)
     dtype = DTYPES.get(value["dtype"]) if isinstance(value["dtype"], str) else None
     if dtype is None:
         raise InputError(
             f"{name} has dtype {_short(value['dtype'])}", hint=f"There are: {', '.join(DTYPES)}."
         )
-    return shaped(name, value["data"], dtype, value["shape"])
+    data = value["data"] if keys != _SHARED else _shared(name, value, dtype, segment)
+    return shaped(name, data, dtype, value["shape"])
+
+
+def _shared(
+    name: str, value: dict[Any, Any], dtype: np.dtype[Any], segment: Segment | None
+) -> bytes | memoryview:
+    at, sides = value["at"], _sides(name, value["shape"])
+    if segment is None or type(at) is not int:
+        raise InputError(f"{name} lies in no memory that is shared", hint=_HINT)
+    try:
+        there = segment.read(at, math.prod(sides) * dtype.itemsize)
+        return bytes(there) if dtype.kind == "f" else there
+    except ValueError as e:
+        raise InputError(f"{name} does not lie in the shared memory: {e}", hint=_HINT) from e
 
 
 def shaped(name: str, data: object, dtype: np.dtype[Any], shape: object) -> NDArray[np.generic]:
@@ -130,17 +153,22 @@ def shaped(name: str, data: object, dtype: np.dtype[Any], shape: object) -> NDAr
     Raises:
         InputError: `data` are no bytes, or not as many as `shape` needs, or `shape` is none.
     """
-    sides = shape if isinstance(shape, list) else None
-    if sides is None or len(sides) > MAX_NDIM or not all(type(n) is int and n >= 0 for n in sides):
-        raise InputError(f"{name} has shape {_short(shape)}", hint="Send a list of lengths.")
+    sides = _sides(name, shape)
     needed = math.prod(sides) * dtype.itemsize
-    if not isinstance(data, bytes) or len(data) != needed:
+    if not isinstance(data, bytes | memoryview) or len(data) != needed:
         found = f"{len(data)} bytes" if isinstance(data, bytes) else type(data).__name__
         raise InputError(
             f"{name}: shape {sides} of {dtype.name} has {needed} bytes, and {found} came",
             hint=_HINT,
         )
     return np.frombuffer(data, dtype).reshape(sides)
+
+
+def _sides(name: str, shape: object) -> list[int]:
+    sides = shape if isinstance(shape, list) else None
+    if sides is None or len(sides) > MAX_NDIM or not all(type(n) is int and n >= 0 for n in sides):
+        raise InputError(f"{name} has shape {_short(shape)}", hint="Send a list of lengths.")
+    return sides
 
 
 def _short(value: object) -> str:
