@@ -77,6 +77,7 @@ class Stepper:
         self._device = device
         self._ranks = ranks
         self._names: Sequence[str] = ()  # of what the loss is made of
+        self._same_work = device.type == "cuda" and self.family.replays(model)
         self._recorded: Recorded | None = None
 
     def take(self, transform: Transform, parts: Sequence[Batch], step: int, good: str) -> Taken:
@@ -130,7 +131,7 @@ class Stepper:
     ) -> bool:
         """Whether this step is the same work as all others, but for its numbers."""
         return (
-            self._device.type == "cuda"
+            self._same_work
             and self._config.precision != "fp16"  # whose scaler changes what it multiplies with
             and not draws  # every sample is augmented in an order of its own
             and len(parts) == 1

@@ -68,6 +68,11 @@ def _attention(net: ActCvae) -> Attention:
     return last.cross_attention
 
 
+def _replays(config: ModelConfig) -> bool:
+    # Codes are looked at on their way, and nobody knows what another's backbone does.
+    return config.latent != "vq" and not config.backbone.startswith("plugin:")
+
+
 ACT = Family(
     name="act",
     config=ModelConfig,
@@ -75,6 +80,6 @@ ACT = Family(
     objective=_objective,
     predict=_predict,
     attention=_attention,
-    replays=lambda config: config.latent != "vq",  # whose prior draws codes, or looks at them
+    replays=_replays,
     sizes=SIZES,
 )

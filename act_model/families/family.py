@@ -104,8 +104,9 @@ class Family(Generic[C, N]):
         predict: Of (network in evaluation mode, observations). The same every time.
         sizes: By name; the first is the default.
         train: Fields of TrainConfig that differ from its defaults.
-        replays: Whether `predict`, for such a configuration, does the same work whatever it sees:
-            no random numbers, no branches on values. A GPU may then replay it.
+        replays: Whether `objective` and `predict`, for such a configuration, do the same work
+            whatever they see: nothing is fetched from the device on the way, `predict` draws
+            nothing. A GPU then replays them.
         attention: Of a network, where its action queries read the observation. The last tokens
             there are those of the pictures, camera by camera and row by row. None where a family
             has no such place.

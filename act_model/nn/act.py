@@ -69,6 +69,7 @@ class ActCvae(nn.Module):
         InputError: `config` contradicts itself; all contradictions are named.
     """
 
+    tempting_S: Tensor
     depth_to_camera_M: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
@@ -92,6 +93,9 @@ class ActCvae(nn.Module):
 
         self.state_token = nn.Linear(config.state_dim, dim)
         self.state_position_D = nn.Parameter(torch.randn(dim))
+        tempting = set(config.state_dropout_dims or range(config.state_dim))
+        tempting_S = torch.tensor([d in tempting for d in range(config.state_dim)])
+        self.register_buffer("tempting_S", tempting_S, persistent=False)
 
         self.backbone: CameraBackbone | None = None
         if config.cameras:
@@ -191,10 +195,9 @@ class ActCvae(nn.Module):
         config = self.config
         if not self.training or not config.state_dropout:
             return state_BS
-        hidden_BS = torch.zeros_like(state_BS, dtype=torch.bool)
         rows_B1 = torch.rand(state_BS.shape[0], 1, device=state_BS.device) < config.state_dropout
-        hidden_BS[:, list(config.state_dropout_dims or range(config.state_dim))] = rows_B1
-        return state_BS.masked_fill(hidden_BS, 0)  # the mean, where states have zero mean
+        # 0 is the mean, where states have zero mean.
+        return state_BS.masked_fill(rows_B1 & self.tempting_S, 0)
 
     def _style(
         self,
