@@ -159,7 +159,8 @@ def _drive(follower: FollowerProcess, open_robot: Callable[[], LiveRobot], sink_
         arrived += bool(np.abs(observation.measured[:14] - target[:14]).max() < 1e-3)
     assert [o.first for o in seen] == [True] + [False] * (len(seen) - 1)
     periods = np.diff([o.tick_ns for o in seen])
-    assert periods.mean() == pytest.approx(1e9 / 30, rel=0.02)
+    # The median: on a busy machine what is known of the clocks, and with it the time, moves once.
+    assert np.median(periods) == pytest.approx(1e9 / 30, rel=0.02)
     assert periods.min() > 0
     assert sum(o.valid for o in seen) > len(seen) / 2
     last = seen[-1]

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -189,8 +190,11 @@ def test_ticks_leave_nothing_behind_in_memory() -> None:
     ticks(2000)
     tracemalloc.start()
     ticks(1000)
-    before, _ = tracemalloc.get_traced_memory()
-    ticks(10_000)
-    after, _ = tracemalloc.get_traced_memory()
+    held = [tracemalloc.get_traced_memory()[0]]
+    for _ in range(3):
+        ticks(5000)
+        held.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
-    assert after - before <= 256  # a few numbers that grew by a digit, whatever the ticks
+    # A few numbers that grew by a digit. What ticks leave behind grows in every round; what another
+    # thread of this process keeps does in one.
+    assert min(after - before for before, after in pairwise(held)) <= 128

@@ -98,7 +98,7 @@ def test_the_file_has_lost_its_name_before_the_first_observation_and_a_session_h
         with PolicyClient(running.url) as one, PolicyClient(running.url) as two:
             one.predict(observation)
             two.connect()
-            assert list(folder.iterdir()) == []
+            eventually_empty(folder)
             assert one._shared is not None
             assert two._shared is not None
             two._shared[:] = 0
