@@ -42,7 +42,8 @@ class FollowerProcess:
 
     def heard(self) -> list[dict[str, Any]]:
         """Every command so far: {"at": monotonic ns, "what": "left", "values": [...]}."""
-        return [json.loads(line) for line in self._log.read_text().splitlines()]
+        whole, _, _ = self._log.read_text().rpartition("\n")  # it may be writing the next one
+        return [json.loads(line) for line in whole.splitlines()]
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
