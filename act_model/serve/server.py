@@ -117,6 +117,8 @@ async def _run(
             hint="Another server may be there: stop it, or --bind another port.",
         ) from e
     finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)  # uvloop leaves them to a loop that is closed
         worker.close()
         if access.path is not None:
             access.path.unlink(missing_ok=True)

@@ -159,9 +159,9 @@ def _drive(follower: FollowerProcess, open_robot: Callable[[], LiveRobot], sink_
         arrived += bool(np.abs(observation.measured[:14] - target[:14]).max() < 1e-3)
     assert [o.first for o in seen] == [True] + [False] * (len(seen) - 1)
     periods = np.diff([o.tick_ns for o in seen])
-    # The median: on a busy machine what is known of the clocks, and with it the time, moves once.
+    # On a busy machine what is known of the clocks, and with it the time, may be corrected once.
     assert np.median(periods) == pytest.approx(1e9 / 30, rel=0.02)
-    assert periods.min() > 0
+    assert (periods <= 0).sum() <= 1
     assert sum(o.valid for o in seen) > len(seen) / 2
     last = seen[-1]
     assert last.valid

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from act_model.serve import client as client_module
 from act_model.serve import shared as shared_module
 from act_model.serve import wire
 from act_model.serve.client import PolicyClient
+from act_model.serve.server import serve_policy
 from act_model.serve.shared import NONCE_BYTES, PREFIX, Segment
 from tests.model.memory_dataset import MemoryDataset, dataset_of, schema_of
-from tests.model.serving import ask, greet, hear, opened, packed, serving
+from tests.model.serving import LOCAL, ask, greet, hear, opened, packed, serving
 from tests.model.small_policy import save_checkpoint
 
 Observation = dict[str, NDArray[np.generic]]
@@ -210,6 +212,16 @@ def test_memory_ends_where_it_was_said_to_end(folder: Path) -> None:
 def test_an_array_with_a_place_needs_memory_that_is_shared() -> None:
     with pytest.raises(Exception, match="lies in no memory"):
         wire.array_of("top", {"dtype": "uint8", "shape": [2], "at": 0})
+
+
+def test_when_it_has_served_signals_are_this_programs_again(
+    dataset: MemoryDataset, tmp_path: Path
+) -> None:
+    folder = save_checkpoint(tmp_path / "best", dataset, depth=("top",))
+    report = serve_policy(folder, LOCAL, ready=lambda url: os.kill(os.getpid(), signal.SIGINT))
+    assert report.sessions == 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_files_are_named_as_the_client_expects_them() -> None:
