@@ -12,43 +12,21 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from websockets.exceptions import ConnectionClosed
 
 from act_model.policy import Policy
-from act_model.robot_io import DatasetRobot
 from act_model.serve import client as client_module
 from act_model.serve import shared as shared_module
 from act_model.serve import wire
 from act_model.serve.client import PolicyClient
 from act_model.serve.server import serve_policy
 from act_model.serve.shared import NONCE_BYTES, PREFIX, Segment
-from tests.model.memory_dataset import MemoryDataset, dataset_of, schema_of
+from tests.model.memory_dataset import MemoryDataset
 from tests.model.serving import LOCAL, ask, greet, hear, opened, packed, serving
 from tests.model.small_policy import save_checkpoint
 
 Observation = dict[str, NDArray[np.generic]]
-
-
-@pytest.fixture(scope="module")
-def dataset() -> MemoryDataset:
-    torch.set_num_threads(1)
-    schema = schema_of(cameras={"top": (32, 48), "side": (24, 40)}, depth={"top": (32, 48)})
-    return dataset_of(20, 15, val=1, schema=schema)
-
-
-@pytest.fixture(scope="module")
-def policy(dataset: MemoryDataset, tmp_path_factory: pytest.TempPathFactory) -> Policy:
-    folder = save_checkpoint(tmp_path_factory.mktemp("run") / "best", dataset, depth=("top",))
-    return Policy.load(folder, "cpu")
-
-
-@pytest.fixture(scope="module")
-def observation(dataset: MemoryDataset, policy: Policy) -> Observation:
-    row = DatasetRobot(dataset, 0, policy.contract).observe()
-    assert row is not None
-    return dict(row.arrays())
 
 
 @pytest.fixture
