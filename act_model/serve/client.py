@@ -18,23 +18,27 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import inspect
 import mmap
 import os
 import re
+import socket
 import ssl
 import stat
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgpack
 import numpy as np
+from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus, WebSocketException
-from websockets.sync.client import ClientConnection, connect, unix_connect
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
 from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
 
 PROTOCOL = 1
 SUBPROTOCOL = Subprotocol("act-serve.v1")
@@ -98,9 +102,8 @@ class PolicyClient:
         self._timeout_s = timeout_s
         self._name = uuid.uuid4().hex
         self._number = 0
-        self._connection: ClientConnection | None = None
+        self._line: _Line | None = None
         self._shared: np.ndarray | None = None
-        self._closing = contextlib.ExitStack()
         self._retry_s = FIRST_RETRY_S
         self._stop = threading.Event()
         keep_freed_memory()
@@ -113,12 +116,13 @@ class PolicyClient:
             RefusedError: It wants a token, speaks another version, or has another contract.
         """
         until = time.monotonic() + self._timeout_s
-        while self._connection is None:
+        if self._line is not None and not self._line.lasts():
+            self._drop()
+        while self._line is None:
             try:
                 self._open()
                 self._retry_s = FIRST_RETRY_S
-                return
-            except (OSError, WebSocketException) as e:
+            except (OSError, WebSocketException, ValueError) as e:
                 pause_s = min(self._retry_s, max(0.0, until - time.monotonic()))
                 self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
                 if self._stop.wait(pause_s) or time.monotonic() >= until:
@@ -140,16 +144,16 @@ class PolicyClient:
             RefusedError: The observation does not fit the contract, or the policy failed.
         """
         self.connect()
-        connection = self._connection
-        assert connection is not None
+        line = self._line
+        assert line is not None
         self._number += 1
         arrays = _maps_of(observation, self._shared)
         ask = {"type": "infer", "id": self._number, "within_ms": within_ms, "observation": arrays}
         try:
-            connection.send(msgpack.packb(ask))
+            line.send(msgpack.packb(ask))
             until = time.monotonic() + self._timeout_s
             while True:
-                said = _read(connection, until - time.monotonic())
+                said = _read(line, until - time.monotonic())
                 if said.get("id") in (self._number, None):  # others are of calls that gave up
                     break
         except RefusedError:
@@ -177,30 +181,13 @@ class PolicyClient:
         self.close()
 
     def _open(self) -> None:
-        options: dict[str, Any] = {}
-        if "proxy" in inspect.signature(connect).parameters:  # websockets 15: never through one
-            options["proxy"] = None
-        connecting: Any = connect
-        place = self._url
-        if self._url.startswith("unix:"):
-            connecting, place = unix_connect, self._url[len("unix:") :]
-        if self._url.startswith("wss:"):
-            options["ssl"] = ssl.create_default_context(cafile=self._ca_file)
+        headers, secured = {}, None
         if self._token is not None:
-            options["additional_headers"] = {"Authorization": "Bearer " + self._token}
-        stack = contextlib.ExitStack()
+            headers["Authorization"] = "Bearer " + self._token
+        if self._url.startswith("wss:"):
+            secured = ssl.create_default_context(cafile=self._ca_file)
         try:
-            connection = stack.enter_context(
-                connecting(
-                    place,
-                    subprotocols=[SUBPROTOCOL],
-                    compression=None,
-                    max_size=_MAX_ANSWER,
-                    open_timeout=self._timeout_s,
-                    close_timeout=1,
-                    **options,
-                )
-            )
+            line = _Line(self._url, headers, secured, self._timeout_s)
         except InvalidStatus as e:
             if e.response.status_code in (401, 403, 404):
                 raise RefusedError("access", f"the server says {e}") from e
@@ -208,23 +195,146 @@ class PolicyClient:
         except ssl.SSLCertVerificationError as e:
             raise RefusedError("access", f"the server's certificate: {e}") from e
         try:
-            hello = _read(connection, self._timeout_s)
+            hello = _read(line, self._timeout_s)
             shared = _shared_memory(hello.get("shared"))
             mine = {"protocol": PROTOCOL, "contract_digest": self._digest, "client": self._name}
-            connection.send(msgpack.packb(dict(mine, type="hello")))
+            line.send(msgpack.packb(dict(mine, type="hello")))
             if hello.get("type") != "hello" or hello["protocol"] != PROTOCOL:
                 raise RefusedError("hello", "the server speaks {!r}".format(hello.get("protocol")))
             if self._digest not in (None, hello["contract_digest"]):
                 raise RefusedError("hello", "the server's policy has another contract")
         except BaseException:
-            stack.close()
+            line.close()
             raise
         self.contract, self.step = hello["contract"], hello["step"]
-        self._connection, self._closing, self._shared = connection, stack, shared
+        self._line, self._shared = line, shared
 
     def _drop(self) -> None:
-        self._connection = self._shared = None
-        self._closing.close()
+        line, self._line, self._shared = self._line, None, None
+        if line is not None:
+            line.close()
+
+
+class _Line:
+    """A websocket read by whoever waits for a message: an answer wakes no thread on its way there.
+
+    The server's pings are answered when somebody reads, or looks whether it `lasts`.
+    """
+
+    def __init__(
+        self, url: str, headers: dict[str, str], secured: ssl.SSLContext | None, timeout_s: float
+    ) -> None:
+        """Connect, never through a proxy.
+
+        Raises:
+            OSError: Nobody is there, or the certificate is not to be trusted.
+            WebSocketException: The server says no, or is another one.
+        """
+        self._timeout_s = timeout_s
+        self._busy = threading.Lock()
+        self._messages: deque[bytes] = deque()
+        self._parts = b""
+        file = url[len("unix:") :] if url.startswith("unix:") else None
+        place = parse_uri("ws://localhost/" if file is not None else url)
+        self._protocol = ClientProtocol(place, subprotocols=[SUBPROTOCOL], max_size=_MAX_ANSWER)
+        if file is not None:
+            self._socket = socket.socket(socket.AF_UNIX)
+        else:
+            self._socket = socket.create_connection((place.host, place.port), timeout_s)
+        try:
+            self._socket.settimeout(timeout_s)
+            if file is not None:
+                self._socket.connect(file)
+            else:
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+            if secured is not None:
+                self._socket = secured.wrap_socket(self._socket, server_hostname=place.host)
+            self._shake_hands(headers)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def send(self, message: bytes) -> None:
+        """Send it. Raises OSError, WebSocketException."""
+        with self._busy:
+            self._socket.settimeout(self._timeout_s)
+            self._protocol.send_binary(message)
+            self._flush()
+
+    def receive(self, within_s: float) -> bytes:
+        """The next message. Raises OSError, also where it takes longer; WebSocketException."""
+        until = time.monotonic() + within_s
+        with self._busy:
+            while not self._messages:
+                self._socket.settimeout(max(1e-3, until - time.monotonic()))
+                if not self._read():
+                    raise self._protocol.close_exc
+            return self._messages.popleft()
+
+    def lasts(self) -> bool:
+        """Whether the server has not hung up while nobody was reading."""
+        with self._busy:
+            self._socket.settimeout(0)
+            try:
+                while self._read():
+                    pass
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return self._protocol.state is State.OPEN
+            except (OSError, WebSocketException, ValueError):
+                pass
+            return False
+
+    def close(self) -> None:
+        """Hang up. Another thread that sends or waits here gets an error."""
+        if self._busy.acquire(blocking=False):
+            with contextlib.suppress(OSError, WebSocketException):
+                self._socket.settimeout(self._timeout_s)
+                self._protocol.send_close()
+                self._flush()
+        else:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+            self._busy.acquire()
+        self._socket.close()
+        self._busy.release()
+
+    def _shake_hands(self, headers: dict[str, str]) -> None:
+        protocol = self._protocol
+        request = protocol.connect()
+        request.headers.update(headers)
+        protocol.send_request(request)
+        self._flush()
+        until = time.monotonic() + self._timeout_s
+        while protocol.handshake_exc is None and protocol.state is State.CONNECTING:
+            self._socket.settimeout(max(1e-3, until - time.monotonic()))
+            self._read()
+        if protocol.handshake_exc is not None:
+            raise protocol.handshake_exc
+
+    def _read(self) -> bool:
+        """Take what has come, or wait for something; False at the end of the connection."""
+        data = self._socket.recv(65536)
+        if data:
+            self._protocol.receive_data(data)
+        else:
+            self._protocol.receive_eof()
+        for event in self._protocol.events_received():
+            if not isinstance(event, Frame):
+                continue
+            if event.opcode is Opcode.TEXT:
+                raise ValueError("the server sent a text")
+            if event.opcode in (Opcode.BINARY, Opcode.CONT):
+                self._parts += event.data
+                if event.fin:
+                    self._messages.append(bytes(self._parts))
+                    self._parts = b""
+        self._flush()
+        return bool(data)
+
+    def _flush(self) -> None:
+        for data in self._protocol.data_to_send():
+            if data:  # nothing stands for the end of what is sent
+                self._socket.sendall(data)
 
 
 def keep_freed_memory(megabytes: int = 64) -> bool:
@@ -328,11 +438,8 @@ class Follower:
                 self._plan = _Plan(actions, taken_s)
 
 
-def _read(connection: ClientConnection, within_s: float) -> dict[str, Any]:
-    data = connection.recv(timeout=max(0.0, within_s))
-    if isinstance(data, str):
-        raise ValueError("the server sent a text")
-    said = msgpack.unpackb(data)
+def _read(line: _Line, within_s: float) -> dict[str, Any]:
+    said = msgpack.unpackb(line.receive(within_s))
     if not isinstance(said, dict) or said.get("type") not in ("hello", "actions", "refused"):
         raise ValueError("the server sent something else")
     if said["type"] == "refused" and said.get("reason") in ("hello", "malformed"):

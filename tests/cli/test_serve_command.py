@@ -133,7 +133,10 @@ def test_thousands_of_malformed_connections_neither_crash_it_nor_make_it_grow(
         assert count > 1800
         # The allocator keeps some of it: after ten times as many, it was no more than 36 MiB.
         assert running.memory_mib() < resident + 48
-        assert running.open_files() <= files + 1
+        deadline = time.monotonic() + 20  # the last ones may still be on their way out
+        while (still_open := running.open_files()) > files + 1:
+            assert time.monotonic() < deadline, still_open
+            time.sleep(0.1)
         assert b"200 OK" in hostile.say(running.port, b"GET /healthz HTTP/1.1\r\n\r\n")
         with PolicyClient(f"ws://127.0.0.1:{running.port}") as client:
             assert client.predict(OBSERVATION).shape == (K, 3)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from websockets.sync.client import ClientConnection, connect
 
+from act_model.policy import Policy
 from act_model.runtime import Runtime
 from act_model.serve.access import Access, access_of
 from act_model.serve.dialects import SUBPROTOCOL
@@ -122,3 +124,31 @@ def openpi_unpacked(data: bytes) -> Any:
         return value
 
     return msgpack.unpackb(data, object_hook=hook)
+
+
+class Slow:
+    """A policy that waits until it may go on, and says what it was asked."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.checkpoint, self.contract, self.stats = (
+            policy.checkpoint, policy.contract, policy.stats,
+        )  # fmt: skip
+        self._policy = policy
+        self.go = threading.Semaphore(0)
+        self.asked: list[float] = []
+        self.answer: NDArray[np.float32] | Exception | None = None
+
+    def predict(self, observation: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float32]:
+        self.asked.append(float(observation["qpos"][0]))
+        assert self.go.acquire(timeout=10)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self._policy.predict(observation) if self.answer is None else self.answer
+
+
+def until(true: Callable[[], object]) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import os
 import socket
 import ssl
 import subprocess
-import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +19,17 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from act_data.errors import InputError, NotFoundError
 from act_model.policy import Policy
-from act_model.serve import client as client_module
 from act_model.serve import server as server_module
 from act_model.serve import wire
 from act_model.serve.access import Access, access_of
 from act_model.serve.client import (
-    Follower,
     MissedError,
     PolicyClient,
     RefusedError,
     UnreachableError,
 )
 from tests.model.serving import (
+    Slow,
     ask,
     greet,
     hear,
@@ -44,30 +38,11 @@ from tests.model.serving import (
     openpi_unpacked,
     packed,
     serving,
+    until,
 )
 from tests.model.small_policy import K
 
 Observation = dict[str, NDArray[np.generic]]
-
-
-class Slow:
-    """A policy that waits until it may go on, and says what it was asked."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.checkpoint, self.contract, self.stats = (
-            policy.checkpoint, policy.contract, policy.stats,
-        )  # fmt: skip
-        self._policy = policy
-        self.go = threading.Semaphore(0)
-        self.asked: list[float] = []
-        self.answer: NDArray[np.float32] | Exception | None = None
-
-    def predict(self, observation: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float32]:
-        self.asked.append(float(observation["qpos"][0]))
-        assert self.go.acquire(timeout=10)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self._policy.predict(observation) if self.answer is None else self.answer
 
 
 def numbered(observation: Observation, number: float) -> dict[str, Any]:
@@ -82,13 +57,6 @@ def get(url: str, **headers: str) -> tuple[int, str]:
     except urllib.error.HTTPError as e:
         with e:
             return e.code, e.read().decode()
-
-
-def until(true: Any) -> None:
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # --- our protocol -----------------------------------------------------------------------------
@@ -509,93 +477,3 @@ def test_a_page_in_a_browser_is_turned_away(policy: Policy) -> None:
         opened(running, origin="http://evil.example"),
     ):
         pass
-
-
-# --- the client, and a server that goes --------------------------------------------------------
-
-
-def test_the_client_is_one_file_of_python_3_8_that_needs_nothing_of_the_toolkit() -> None:
-    tree = ast.parse(Path(client_module.__file__).read_text(), feature_version=(3, 8))
-    imported = {
-        name.split(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in (
-            [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else [alias.name for alias in node.names]
-        )
-    }
-    assert imported - set(sys.stdlib_module_names) == {"msgpack", "numpy", "websockets"}
-
-
-def test_the_client_finds_a_server_that_comes_back(
-    policy: Policy, observation: Observation
-) -> None:
-    with serving(policy) as running:
-        client = PolicyClient(running.url, timeout_s=0.5)
-        client.predict(observation)
-        port = running.port
-    for _ in range(2):
-        began = time.monotonic()
-        with pytest.raises(UnreachableError):
-            client.predict(observation)
-    assert time.monotonic() - began >= 0.4, "it waited, and did not spin"
-    access = access_of(f"127.0.0.1:{port}", token_file=None, tls_cert=None, tls_key=None)
-    with serving(policy, access):
-        assert client.predict(observation).shape == (K, 3)
-    client.close()
-
-
-def test_a_follower_plays_a_chunk_by_time_and_then_holds(
-    policy: Policy, observation: Observation
-) -> None:
-    """No tick waits, whatever the server does."""
-    slow = Slow(policy)
-    now_s = [0.0]
-    expected = policy.predict(observation)
-    with (
-        serving(slow) as running,
-        Follower(PolicyClient(running.url), clock=lambda: now_s[0]) as follower,
-    ):
-        assert follower.step(observation) == (None, "hold")
-        until(lambda: slow.asked)
-        now_s[0] = 2 / 20  # two ticks pass until the answer is there
-        assert follower.step(observation) == (None, "hold")
-        slow.go.release()
-        until(lambda: follower._plan is not None)
-        for tick in range(2, K):  # the policy hangs now
-            now_s[0] = tick / 20
-            action, state = follower.step(observation)
-            assert state == "run"
-            assert action is not None
-            assert np.array_equal(action, expected[tick])
-        now_s[0] = K / 20
-        action, state = follower.step(observation)
-        assert state == "hold"
-        assert np.array_equal(action, expected[K - 1])
-        slow.go.release(10)
-
-
-def test_while_the_server_is_away_the_robot_is_held_and_nothing_spins(
-    policy: Policy, observation: Observation
-) -> None:
-    with serving(policy) as running:
-        client = PolicyClient(running.url)
-        follower = Follower(client)
-        until(lambda: follower.step(observation)[1] == "run")
-        port = running.port
-    until(lambda: follower.step(observation)[1] == "hold")
-    used_s, began_s = sum(os.times()[:2]), time.monotonic()
-    while time.monotonic() - began_s < 2.0:
-        action, state = follower.step(observation)
-        assert state == "hold"
-        assert action is not None
-        time.sleep(0.05)
-    assert (sum(os.times()[:2]) - used_s) / (time.monotonic() - began_s) < 0.05
-    access = access_of(f"127.0.0.1:{port}", token_file=None, tls_cert=None, tls_key=None)
-    with serving(policy, access):
-        began_s = time.monotonic()
-        until(lambda: follower.step(observation)[1] == "run")
-        assert time.monotonic() - began_s < 3.0  # a pause of at most 2 s, and a prediction
-        follower.close()
