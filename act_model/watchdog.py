@@ -2,9 +2,10 @@
 
     control tick --beat--> shared memory --> watchdog process --> its own sink: hold, then stop
 
-The tick writes the time into memory that both share; nothing it does can make it wait. The
-watchdog opens the sink a second time, so it needs nothing of a process that hangs or is gone. Once
-it has stepped in, the rollout is over: the tick finds that out at its next beat and ends.
+The tick writes the time into memory that both share, and what a controller was told ahead; nothing
+it does can make it wait. The watchdog opens the sink a second time, so it needs nothing of a
+process that hangs or is gone. Once it has stepped in, the rollout is over: the tick finds that out
+at its next beat and ends.
 """
 
 from __future__ import annotations
@@ -18,14 +19,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from act_data.errors import ActError, DataError
 from act_data.types import NS_PER_MS, NS_PER_S
-from act_model.commands import open_sink
+from act_model.commands import Plan, PlanSink, open_sink
 from act_model.config import Contract
 
-_BEAT, _ARMED, _TRIPPED, _ENDED = range(4)
-_BYTES = 64
+_BEAT, _ARMED, _TRIPPED, _ENDED, _TOLD = range(5)
+_MOST_ROWS = 2048  # of a plan: more than a second of the fastest control
+_MEMORY = Path("/dev/shm")  # a disk that is busy could make a write to a file of it wait
 _START_S = 20.0
 
 
@@ -42,10 +50,13 @@ class Watchdog:
             silence_ms: How long the tick may be silent once commands were sent.
             hold_s: From hold to stop.
         """
-        with tempfile.TemporaryFile() as file:
-            file.truncate(_BYTES)
-            self._memory = mmap.mmap(file.fileno(), _BYTES)
-            self._words = memoryview(self._memory).cast("q")
+        self._plan: Plan | None = None
+        with tempfile.TemporaryFile(dir=_MEMORY if _MEMORY.is_dir() else None) as file:
+            layout = _layout(contract)
+            file.truncate(layout.itemsize)
+            memory = mmap.mmap(file.fileno(), layout.itemsize)
+            self._shared = np.frombuffer(memory, layout)[0]
+            self._words = memoryview(memory).cast("B")[: self._shared["words"].nbytes].cast("q")
             self._words[_BEAT] = time.monotonic_ns()
             job = {
                 "sink": sink,
@@ -92,6 +103,25 @@ class Watchdog:
         """The robot moves: from now on silence counts."""
         self._words[_ARMED] = 1
 
+    def tell(self, plan: Plan | None) -> None:
+        """What a controller follows now, so that it can be recalled.
+
+        Of two places one is written while the other one holds, so that a tick which dies in the
+        middle of it leaves the plan before.
+        """
+        if plan is self._plan:
+            return
+        self._plan = plan
+        number = self._words[_TOLD] + 1
+        place = self._shared["plans"][number % 2]
+        rows = 0
+        if plan is not None:
+            rows = min(len(plan.path), _MOST_ROWS)
+            place["begin_ns"], place["period_ns"] = plan.begin_ns, plan.period_ns
+            place["path"][:rows] = plan.path[:rows]
+        place["rows"] = rows
+        self._words[_TOLD] = number
+
     @property
     def tripped(self) -> bool:
         """Whether it has stepped in."""
@@ -125,10 +155,12 @@ def watch() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Unbuffered: a line in a buffer would be seen by no select.
     job = json.loads(os.fdopen(os.dup(0), "rb", buffering=0).readline())
-    memory = mmap.mmap(job["memory"], _BYTES)
-    words = memoryview(memory).cast("q")
+    contract = Contract.model_validate(job["contract"])
+    layout = _layout(contract)
+    shared = np.frombuffer(mmap.mmap(job["memory"], layout.itemsize), layout)[0]
+    words = shared["words"]
     try:
-        sink = open_sink(job["sink"], Contract.model_validate(job["contract"]))
+        sink = open_sink(job["sink"], contract)
     except ActError as error:
         os.write(1, f"{error}\n".encode())
         return 1
@@ -143,6 +175,10 @@ def watch() -> int:
         if gone or silent:
             if words[_ARMED]:
                 words[_TRIPPED] = 1
+                plan = _told(shared)
+                if plan is not None and isinstance(sink, PlanSink):
+                    with suppress(ActError):  # it is gone: there is nobody to tell
+                        sink.recall(plan)
                 sink.hold()
                 until = time.monotonic_ns() + round(job["hold_s"] * NS_PER_S)
                 while not gone and not words[_ENDED] and time.monotonic_ns() < until:
@@ -151,6 +187,21 @@ def watch() -> int:
             break
     sink.close()
     return 0
+
+
+def _layout(contract: Contract) -> np.dtype[Any]:
+    """Of the memory that is shared: words, and two places for a plan."""
+    size = sum(len(vector.names) for vector in contract.action)
+    plan = [("rows", "i8"), ("begin_ns", "i8"), ("period_ns", "i8"),
+            ("path", "f8", (_MOST_ROWS, size))]  # fmt: skip
+    return np.dtype([("words", "i8", 8), ("plans", plan, 2)])
+
+
+def _told(shared: Any) -> Plan | None:
+    place = shared["plans"][shared["words"][_TOLD] % 2]
+    rows = int(place["rows"])
+    path: NDArray[np.float64] = place["path"][:rows].copy()
+    return Plan(path, int(place["begin_ns"]), int(place["period_ns"])) if rows else None
 
 
 if __name__ == "__main__":

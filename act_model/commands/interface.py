@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ class Sink(Protocol):
     Every method but `close` returns at once: the control tick calls it, and a sink that waits
     for a network makes the robot late. It is used by one thread at a time, and opened once more
     in the watchdog's process, which calls `hold` and `stop` when the control tick has fallen
-    silent. After `stop` nothing is sent any more.
+    silent, and `PlanSink.recall` before. After `stop` nothing is sent any more.
     """
 
     def send(self, action_A: NDArray[np.float32], valid_ns: int) -> None:
@@ -48,6 +48,20 @@ class Sink(Protocol):
         """Let go of it. Calling it again does nothing."""
 
 
+class Plan(NamedTuple):
+    """What a controller was told ahead.
+
+    Attributes:
+        path: (H, A) in the order of an action.
+        begin_ns: Of the first one, on the monotonic clock; a controller reaches it a period later.
+        period_ns: From one to the next.
+    """
+
+    path: NDArray[np.floating]
+    begin_ns: int
+    period_ns: int
+
+
 @runtime_checkable
 class PlanSink(Sink, Protocol):
     """A sink that may be told what is to come, as a controller that interpolates wants it."""
@@ -56,13 +70,20 @@ class PlanSink(Sink, Protocol):
     def plans(self) -> bool:
         """Whether it has a use for plans."""
 
-    def plan(self, path_HA: NDArray[np.float32], valid_ns: int, period_ns: int) -> None:
+    def plan(self, path_HA: NDArray[np.floating], valid_ns: int, period_ns: int) -> None:
         """What the following calls of `send` are going to be, unless something happens.
 
         Args:
             path_HA: (H, A) checked and safe; it ends at rest.
             valid_ns: Of the first action, as in `send`; the others follow every `period_ns`.
         """
+
+    @property
+    def planned(self) -> Plan | None:
+        """The plan that a controller follows now; None once another command has ended it."""
+
+    def recall(self, plan: Plan) -> None:
+        """Bring a controller to rest that was told `plan` by a process which is no more."""
 
 
 def velocities(action: Sequence[VectorContract]) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,8 +23,10 @@ from act_data.types import (
     Role,
     StreamKind,
 )
+from act_model.commands.interface import Plan
 from act_model.config import Contract, VectorContract
 
+REST_S = 0.5  # how long a controller brakes whose plan is recalled
 _PLANNED = CommandKind.TRAJECTORY_CHUNK
 _SAME = 1e-6  # of its unit: a command is what was planned
 _TWISTS = (CommandKind.TWIST, CommandKind.TWIST_STAMPED)
@@ -142,7 +145,7 @@ class TopicSink:
         self._last: NDArray[np.float64] | None = None
         self._size = sum(len(vector.names) for vector in contract.action)
         self._stopped = False
-        self._plan: tuple[NDArray[np.float64], int, int] | None = None
+        self._plan: Plan | None = None
         self._publisher = open_publisher(ros, topics)
         self._wait_for_listeners(time.monotonic() + _PATIENCE_S)
 
@@ -165,7 +168,7 @@ class TopicSink:
         """Whether a command of the robot is sent as trajectories."""
         return any(command.spec.kind is _PLANNED for command in self._commands)
 
-    def plan(self, path_HA: NDArray[np.float32], valid_ns: int, period_ns: int) -> None:
+    def plan(self, path_HA: NDArray[np.floating], valid_ns: int, period_ns: int) -> None:
         """Send it as one trajectory, which takes the place of the one before.
 
         Its stamp is the time of its first action on the wall clock; point i is to be reached i + 1
@@ -178,13 +181,27 @@ class TopicSink:
         if self._stopped:
             return
         path = path_HA.astype(np.float64)
-        self._plan = path, valid_ns, period_ns
+        self._plan = Plan(path, valid_ns, period_ns)
         stamp_ns = time.time_ns() + valid_ns - time.monotonic_ns()
         for command, encode in zip(self._commands, self._encoders, strict=True):
             spec = command.spec
             if spec.kind is _PLANNED:
                 points = path[:, command.index] * spec.scale + spec.offset
                 self._publisher.publish(spec.topic, encode.along(points, stamp_ns, period_ns))
+
+    @property
+    def planned(self) -> Plan | None:
+        """The trajectory that is being followed."""
+        return self._plan
+
+    def recall(self, plan: Plan) -> None:
+        """Put a trajectory to rest in the place of `plan`, unless that is over.
+
+        Raises:
+            DataError: ROS cannot be reached any more.
+        """
+        if (rest := to_rest(plan, time.monotonic_ns())) is not None:
+            self.plan(rest.path, rest.begin_ns, rest.period_ns)
 
     def hold(self) -> None:
         """Publish the last positions again, and velocities of zero."""
@@ -253,6 +270,23 @@ class TopicSink:
             else:
                 continue
             self._publisher.publish(spec.topic, encode(values, stamp_ns))
+
+
+def to_rest(plan: Plan, now_ns: int) -> Plan | None:
+    """On along `plan` from where its controller is, ever slower, until it stands after `REST_S`.
+
+    So it stays within what was checked, is never faster, and goes as far as the plan does in half
+    of that time. None: the plan is over.
+    """
+    last = len(plan.path) - 1
+    place = (now_ns - plan.begin_ns) / plan.period_ns - 1
+    if place >= last:
+        return None
+    steps = math.ceil(REST_S * NS_PER_S / plan.period_ns)
+    step = np.arange(1, steps + 1)
+    places = np.clip(place + step - step**2 / (2 * steps), 0, last)
+    path = [np.interp(places, np.arange(last + 1), way) for way in plan.path.T]
+    return Plan(np.stack(path, axis=1), now_ns, plan.period_ns)
 
 
 def topic_sink(ros: str, where: str, contract: Contract) -> TopicSink:

@@ -518,6 +518,8 @@ class Loop:
                     p.watchdog.arm()
             else:
                 p.sink.hold()
+            if p.watchdog is not None and self._plans is not None:
+                p.watchdog.tell(self._plans.planned)
         if action_A is not None:
             if self._spliced and self._sent_A is not None and raw_A is not None:
                 m.seam.add(float(np.abs(action_A - self._sent_A).max()))

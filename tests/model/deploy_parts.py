@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from act_model.chunking import ActionQueue, Chunker
+from act_model.commands import Plan
 from act_model.config import Contract
 from act_model.deploy import Mode, Operator, Rules, SimulatedClock
 from act_model.deploy.feed import Seen
@@ -111,10 +112,15 @@ class Planned(Commands):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ahead: list[tuple[int, int, NDArray[np.float32]]] = []
+        self.ahead: list[tuple[int, int, NDArray[np.floating]]] = []
+        self.planned: Plan | None = None
 
-    def plan(self, path_HA: NDArray[np.float32], valid_ns: int, period_ns: int) -> None:
-        self.ahead.append((valid_ns, period_ns, path_HA.copy()))
+    def plan(self, path_HA: NDArray[np.floating], valid_ns: int, period_ns: int) -> None:
+        self.planned = Plan(path_HA.copy(), valid_ns, period_ns)
+        self.ahead.append((valid_ns, period_ns, self.planned.path))
+
+    def recall(self, plan: Plan) -> None:
+        raise AssertionError("the watchdog does that, in a process of its own")
 
 
 class Bench:

@@ -15,6 +15,7 @@ import pytest
 
 from act_data.ingest import IngestSettings, ingest
 from act_data.store import open_dataset
+from act_model.deploy import Stop
 from tests.cli.commands import BIN
 from tests.follower_process import FollowerProcess
 from tests.model.live_faults import ENDS, RULES, Robot, robot_on
@@ -29,8 +30,10 @@ TRIED = {  # `python -m tests.model.live_faults` tries all of them, a hundred ti
 }
 
 
-# For a machine that runs other tests as well: sensors may be late without anybody's fault.
+# For a machine that runs other tests as well: sensors and predictions may be late without anybody's
+# fault, and a robot that is held for that long is stopped, whatever else happens to it.
 BUSY = RULES.model_copy(update={"max_age_ms": 1500.0})
+LATE = {Stop.STALE, Stop.STARVED}
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["ros1", "ros2"])
@@ -60,7 +63,7 @@ def test_it_drives_at_50_hz_while_a_prediction_takes_60_ms(ros: int) -> None:
 def test_whatever_happens_it_ends_held_or_stopped(robot: Robot) -> None:
     for fault in TRIED[1 if robot.graph is not None else 2]:
         outcome = robot.cycle(fault, seconds=7.0, rules=BUSY)
-        assert outcome.stop in ENDS[fault], outcome
+        assert outcome.stop in ENDS[fault] | LATE, outcome
         assert outcome.calm, outcome
         if "ticks" not in {stop.value for stop in ENDS[fault]}:
             assert not outcome.rest_s > 5.0, outcome

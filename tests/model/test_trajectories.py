@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from act_data.robot import load_robot
 from act_data.sources.live import open_backend
 from act_model.chunking import ActionQueue
-from act_model.commands import open_sink
+from act_model.commands import Plan, open_sink
+from act_model.commands.topics import REST_S, to_rest
 from act_model.deploy import Mode, Rules, Stop, deploy
 from act_model.robot_io import LiveRobot
 from act_model.safety import Limits
@@ -83,9 +90,9 @@ def test_a_plan_counts_no_intervention_that_did_not_happen() -> None:
 PRESET = Path(__file__).parents[2] / "schemas" / "presets" / "cobot_magic.yaml"
 
 
-def test_a_real_follower_executes_one_trajectory_per_chunk_and_rests_where_it_is_held(
-    tmp_path: Path,
-) -> None:
+@pytest.fixture
+def robot_file(tmp_path: Path) -> Path:
+    """A robot whose arms are driven by controllers that interpolate."""
     needs_ros2()
     text = PRESET.read_text()
     for arm in ("left", "right"):
@@ -95,6 +102,13 @@ def test_a_real_follower_executes_one_trajectory_per_chunk_and_rests_where_it_is
         )
     file = tmp_path / "robot.yaml"
     file.write_text(text)
+    return file
+
+
+def test_a_real_follower_executes_one_trajectory_per_chunk_and_rests_where_it_is_held(
+    tmp_path: Path, robot_file: Path
+) -> None:
+    file = robot_file
     policy = Gentle(driven(), latency_s=0.02)
     with own_domain() as domain, FollowerProcess(2, tmp_path, dict(os.environ)) as follower:
         robot = LiveRobot(open_backend(f"ros2:{domain}"), load_robot(str(file)), policy.contract)
@@ -121,3 +135,81 @@ def test_a_real_follower_executes_one_trajectory_per_chunk_and_rests_where_it_is
     moved = state["position"]["left"]
     assert all(position > 0.01 for position in moved), "it followed"
     assert state["base"] == [0.0, 0.0]
+
+
+@given(
+    arrays.arrays(np.float64, st.tuples(st.integers(1, 40), st.just(2)), elements=st.floats(-3, 3)),
+    st.floats(-2, 45),
+    st.integers(1, 200),
+)
+def test_a_plan_that_is_recalled_is_left_along_itself_and_never_faster(
+    path_HA: NDArray[np.float64], periods: float, period_ms: int
+) -> None:
+    plan = Plan(path_HA, 10**12, period_ms * 10**6)
+    now_ns = plan.begin_ns + round(periods * plan.period_ns)
+    rest = to_rest(plan, now_ns)
+    if periods - 1 >= len(path_HA) - 1:
+        assert rest is None, "it is over"
+        return
+    assert rest is not None
+    assert (rest.begin_ns, rest.period_ns) == (now_ns, plan.period_ns)
+    assert len(rest.path) == max(1, -(-round(REST_S * 1000) // period_ms))
+    places = np.arange(len(path_HA))
+    here = np.array([np.interp(periods - 1, places, way) for way in path_HA.T])
+    steps = np.diff(np.vstack([here, rest.path]), axis=0)
+    fastest = np.abs(np.diff(path_HA, axis=0)).max(axis=0, initial=0)
+    assert (np.abs(steps) <= fastest + 1e-9).all()
+    ahead = np.arange(1, len(rest.path) + 1)
+    slower = 1 - ahead / len(rest.path) + 1 / (2 * len(rest.path))  # of a step each
+    assert (np.abs(steps) <= fastest * slower[:, None] + 1e-9).all(), "it brakes all the time"
+
+
+TOLD = """
+import sys, time
+import numpy as np
+from act_model.commands import open_sink
+from act_model.config import Contract
+from act_model.watchdog import Watchdog
+contract = Contract.model_validate_json(sys.argv[1])
+watchdog = Watchdog(sys.argv[2], contract, silence_ms=300)
+watchdog.wait()
+sink = open_sink(sys.argv[2], contract)
+path = np.zeros((100, 16), np.float32)  # two seconds at 50 Hz, 1 rad/s
+path[:, :14] = np.linspace(0.02, 2, 100)[:, None]
+watchdog.beat()
+sink.plan(path, time.monotonic_ns(), 20_000_000)
+watchdog.tell(sink.planned)
+watchdog.arm()
+print("told", flush=True)
+while True:
+    watchdog.beat()
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hangs"])
+def test_what_a_real_follower_was_told_is_recalled_where_who_told_it_is_no_more(
+    how: signal.Signals, tmp_path: Path, robot_file: Path
+) -> None:
+    contract = driven().model_dump_json()
+    with own_domain() as domain, FollowerProcess(2, tmp_path, dict(os.environ)) as follower:
+        sink = f"ros2:{domain}#{robot_file}"
+        with subprocess.Popen(
+            [sys.executable, "-c", TOLD, contract, sink], stdout=subprocess.PIPE, text=True
+        ) as control:
+            try:
+                assert control.stdout is not None
+                assert control.stdout.readline() == "told\n"
+                time.sleep(0.2)
+                control.send_signal(how)
+                time.sleep(1.3)
+                state = follower.state()
+                time.sleep(1.0)  # longer than the plan was
+                later, heard = follower.state(), follower.heard()
+            finally:
+                control.kill()
+    for arm in ("left", "right"):
+        paths = [c["values"][0] for c in heard if c["what"] == f"path {arm}"]
+        assert paths == [100, REST_S * 50]
+        assert state["position"][arm] == later["position"][arm], "it is at rest"
+        assert all(0.2 < joint < 1.6 for joint in state["position"][arm]), "long before the end"
