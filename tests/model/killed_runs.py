@@ -1,11 +1,13 @@
 """Trains to the end in one go, and in sittings that SIGKILL ends at the given steps.
 
 Run as `python -m tests.model.killed_runs FOLDER POLICY STEPS KILL...`; `whole` and `killed` are the
-two runs in FOLDER. Each sitting is a process of its own, forked so that torch is imported once.
+two runs in FOLDER. Each sitting is a process of its own, forked so that what takes seconds to import
+is imported once.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -45,6 +47,8 @@ def sitting(out: Path, policy: str, steps: int, kill_at: int | None) -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    for imported in ("torch._dynamo", "diffusers.schedulers"):  # by optimisers, and by noise
+        importlib.import_module(imported)
     folder, policy, steps = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     assert sitting(folder / "whole", policy, steps, None) == 0
     for kill_at in map(int, sys.argv[4:]):
