@@ -1,7 +1,7 @@
 """Trains to the end in one go, and in sittings that SIGKILL ends at the given steps.
 
 Run as `python -m tests.model.killed_runs FOLDER POLICY STEPS KILL...`; `whole` and `killed` are the
-two runs in FOLDER. Each sitting is a process of its own, forked so that what takes seconds to import
+two runs in FOLDER. Each sitting is a process of its own, forked so that what takes long to import
 is imported once.
 """
 
