@@ -12,7 +12,6 @@ Shape suffixes: A action dim.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,10 +20,11 @@ from numpy.typing import NDArray
 from act_data.errors import ActError, DataError
 from act_data.types import NS_PER_MS, NS_PER_S
 from act_model.chunking import Chunker
-from act_model.commands import PlanSink, Sink, labels, velocities
-from act_model.config import Contract, VectorContract
+from act_model.commands import PlanSink, Sink
+from act_model.config import Contract
 from act_model.deploy.clock import Clock
 from act_model.deploy.feed import EndOfFeed, Feed, Seen
+from act_model.deploy.gates import Gates
 from act_model.deploy.inference import Chunk, Inference, Request
 from act_model.deploy.measures import Measures
 from act_model.deploy.operator import Halt, Operator
@@ -79,9 +79,7 @@ class Loop:
         self._period_ns = NS_PER_S / parts.contract.rate_hz
         self._max_age_ns = round(parts.rules.max_age_ms * NS_PER_MS)
         self._hold_ns = round(parts.rules.hold_s * NS_PER_S)
-        limits = parts.safety.limits
-        self._span_A = _spans(limits.high - limits.low, parts.contract.action)
-        self._positions_A = ~velocities(parts.contract.action)
+        self._gates = Gates(parts.contract, parts.rules, parts.safety.limits)
 
         self._episode = -1
         self._origin_ns = 0  # tick 0 of the episode
@@ -108,7 +106,6 @@ class Loop:
         self._until = -math.inf  # step mode: the place at which it holds again
         self._since_ns = parts.start_ns
         self._halt: Halt | None = None
-        self._away_ns: int | None = None
         sink = parts.sink
         self._plans = sink if isinstance(sink, PlanSink) and sink.plans else None
         self._planned_ns = 0.0  # until when
@@ -197,7 +194,7 @@ class Loop:
         """`value` if it is (A,) numbers, as a robot should have it."""
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
             return None
-        return value if value.shape == self._span_A.shape else None
+        return value if value.shape == self._gates.shape else None
 
     def _begin_episode(self, seen: Seen) -> None:
         self._episode += 1
@@ -386,8 +383,8 @@ class Loop:
             if trouble is not None:
                 self.state, self._since_ns = State.DEGRADED, deadline_ns
                 self._p.measures.degradations += 1
-            elif moves and self._lost(deadline_ns):
-                return Halt(Stop.TRACKING, f"the robot does not follow: {self._farthest()}")
+            elif moves and self._sent_A is not None and self._measured_A is not None:
+                return self._gates.following(self._sent_A, self._measured_A, deadline_ns)
         elif self.state is State.DEGRADED:
             if trouble is None:
                 self.state = State.RUN
@@ -427,62 +424,12 @@ class Loop:
         """The first command of an episode, if it is near enough to where the robot is."""
         measured = self._measured_A
         if measured is not None and self._p.mode.moves:
-            away_A = np.where(self._positions_A, np.abs(raw_A - measured), 0.0)
-            share_A = np.nan_to_num(away_A / self._span_A)  # infinity stays very large
-            worst = int(share_A.argmax())
-            rules = self._p.rules
-            if rules.first_command == "refuse" and share_A[worst] > rules.first_tolerance:
-                return Halt(
-                    Stop.FIRST_COMMAND,
-                    f"the first command for {self._name(worst)} is {raw_A[worst]:.3f}, the robot "
-                    f"is at {measured[worst]:.3f}: {share_A[worst]:.0%} of its range away, "
-                    f"{rules.first_tolerance:.0%} are allowed",
-                )
-            limits = self._p.safety.limits
-            out_A = np.maximum(limits.low - measured, measured - limits.high) / self._span_A
-            out_A = np.where(self._positions_A, np.nan_to_num(out_A), 0.0)
-            worst = int(out_A.argmax())
-            if out_A[worst] > rules.first_tolerance:  # no way leads in from there that is known
-                return Halt(
-                    Stop.FIRST_COMMAND,
-                    f"the robot is at {measured[worst]:.3f} with {self._name(worst)}, whose limits "
-                    f"are {limits.low[worst]:.3f} to {limits.high[worst]:.3f}",
-                    "The training data holds it there: bring it to that place."
-                    if limits.low[worst] == limits.high[worst]
-                    else "Bring it within them, or widen them by a larger share of its "
-                    "demonstrated range: --margin.",
-                )
+            halt = self._gates.first(raw_A, measured)
+            if halt is not None:
+                return halt
             self._p.safety.start(measured)
         self.state = State.RUN
         return None
-
-    def _lost(self, deadline_ns: int) -> bool:
-        """Whether the robot has been away from its commands for too long."""
-        rules = self._p.rules
-        measured = self._measured_A
-        if not rules.tracking_tolerance or self._sent_A is None or measured is None:
-            return False
-        away_A = np.where(self._positions_A, np.abs(self._sent_A - measured), 0.0)
-        if not (away_A > rules.tracking_tolerance * self._span_A).any():
-            self._away_ns = None
-            return False
-        if self._away_ns is None:
-            self._away_ns = deadline_ns
-        return deadline_ns - self._away_ns > rules.tracking_s * NS_PER_S
-
-    def _farthest(self) -> str:
-        assert self._sent_A is not None
-        measured = self._measured_A
-        assert measured is not None
-        share_A = np.nan_to_num(np.abs(self._sent_A - measured) / self._span_A)
-        worst = int(np.where(self._positions_A, share_A, 0).argmax())
-        return (
-            f"{self._name(worst)} was sent to {self._sent_A[worst]:.3f} and is at "
-            f"{measured[worst]:.3f}"
-        )
-
-    def _name(self, element: int) -> str:
-        return [name for v in self._p.contract.action for name in v.names][element]
 
     def _act(
         self, deadline_ns: int, raw_A: NDArray[np.float32] | None, human: bool, fresh: bool
@@ -557,15 +504,3 @@ class Loop:
             raws.append(raw_A)
         path_HA = np.stack([action_A, *self._p.safety.ahead(raws)])
         sink.plan(path_HA, deadline_ns, round(self._control_ns))
-
-
-def _spans(range_A: NDArray[np.float32], action: Sequence[VectorContract]) -> NDArray[np.float64]:
-    """(A,) what a tolerance is a share of: the range of each element.
-
-    A joint that hardly moved in any demonstration has next to none, and rests a little beside it:
-    for such a one it is a tenth of the largest range of those with its unit.
-    """
-    units = np.array([unit for _, unit in labels(action)])
-    span_A = np.maximum(range_A, 1e-6).astype(np.float64)
-    largest_A = np.array([span_A[units == unit].max() for unit in units])
-    return np.maximum(span_A, 0.1 * largest_A)

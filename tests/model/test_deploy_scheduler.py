@@ -18,6 +18,9 @@ VMAX = 0.9  # per second; the third element jumps between chunks by up to 2
 MS = 1_000_000
 
 
+PATIENCE_NS = 55_000 * MS  # after a minute without a first chunk a rollout ends
+
+
 class Scheduler(RuleBasedStateMachine):
     """Observations come late, twice or not at all; predictions too; ticks are missed; clocks jump.
 
@@ -38,6 +41,7 @@ class Scheduler(RuleBasedStateMachine):
         self.times = SourceClock(jump_ns=200 * MS, agree=3)
         self.offset_ns = 0  # of the robot's clock
         self.observed = 0
+        self.begun = False
         self.origin_ns: int | None = None
         self.chunks = 0
         self.newest_chunk: tuple[float, int] | None = None  # its place, its number
@@ -82,12 +86,14 @@ class Scheduler(RuleBasedStateMachine):
     def predictions_are_lost(self) -> None:
         self.bench.inference.waiting.clear()
 
+    @precondition(lambda self: self.bench.now_ns < PATIENCE_NS)
     @rule(ticks=st.integers(1, 12))
     def ticks_pass(self, ticks: int) -> None:
         for _ in range(ticks):
             assert self.bench.tick() is None
             self._look()
 
+    @precondition(lambda self: self.bench.now_ns < PATIENCE_NS)
     @rule(ticks=st.integers(1, 30))
     def the_tick_stalls(self, ticks: int) -> None:
         self.bench.number += ticks  # as if the process had stood still, and skipped them
@@ -103,12 +109,13 @@ class Scheduler(RuleBasedStateMachine):
         self.bench.feed.put(
             observation(self.observed, tick_ns=stamp_ns, first=self.observed == 0), placed
         )
-        if self.observed == 0:
+        if not self.begun:  # of those that came before a tick the newest one is seen first
             self.origin_ns = placed
         self.observed += 1
 
     def _look(self) -> None:
         """At the command of the tick that was just made."""
+        self.begun = self.observed > 0
         sent = self.bench.sink.sent
         if len(sent) == self.seen_sent:
             return
