@@ -16,8 +16,6 @@ from tests.model.deploy_parts import CONTRACT, PERIOD_NS, A, Bench, K, observati
 
 VMAX = 0.9  # per second; the third element jumps between chunks by up to 2
 MS = 1_000_000
-
-
 PATIENCE_NS = 55_000 * MS  # after a minute without a first chunk a rollout ends
 
 

@@ -147,15 +147,16 @@ def test_a_plan_that_is_recalled_is_left_along_itself_and_never_faster(
 ) -> None:
     plan = Plan(path_HA, 10**12, period_ms * 10**6)
     now_ns = plan.begin_ns + round(periods * plan.period_ns)
+    place = (now_ns - plan.begin_ns) / plan.period_ns - 1
     rest = to_rest(plan, now_ns)
-    if periods - 1 >= len(path_HA) - 1:
+    if place >= len(path_HA) - 1:
         assert rest is None, "it is over"
         return
     assert rest is not None
     assert (rest.begin_ns, rest.period_ns) == (now_ns, plan.period_ns)
     assert len(rest.path) == max(1, -(-round(REST_S * 1000) // period_ms))
     places = np.arange(len(path_HA))
-    here = np.array([np.interp(periods - 1, places, way) for way in path_HA.T])
+    here = np.array([np.interp(place, places, way) for way in path_HA.T])
     steps = np.diff(np.vstack([here, rest.path]), axis=0)
     fastest = np.abs(np.diff(path_HA, axis=0)).max(axis=0, initial=0)
     assert (np.abs(steps) <= fastest + 1e-9).all()
