@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from act_data.convert.foreign import Row, Sync
 from act_data.convert.lerobot import layout, png
+from act_data.convert.lerobot.card import page
 from act_data.convert.lerobot.column import Column, Held, counted_columns
 from act_data.convert.lerobot.describe import Stats, flattened, of_pictures, of_rows
 from act_data.convert.lerobot.files import DataFiles, Place, VideoFiles, new_file
@@ -20,7 +21,7 @@ from act_data.convert.lerobot.video import VideoCodec
 from act_data.convert.mapping import Planned, value_of
 from act_data.convert.settings import ConvertSettings
 from act_data.errors import DataError
-from act_data.records import DatasetSchema, EpisodeInfo, Split
+from act_data.records import DatasetFacts, DatasetSchema, EpisodeInfo, Split
 from act_data.stats import Histogram
 from act_data.store import jpeg
 from act_data.store.files import writing
@@ -150,8 +151,8 @@ class Recorder:
         self._piece = None
         return 1
 
-    def close(self) -> None:
-        """Complete every file and write the documents."""
+    def close(self, name: str, facts: DatasetFacts) -> None:
+        """Complete every file and write the documents, those of the dataset `name`."""
         self._data.close()
         for files in self._videos.values():
             files.close()
@@ -161,15 +162,19 @@ class Recorder:
         stats |= {name: of_pictures(seen, self._index) for name, seen in self._seen.items()}
         write_tasks(self._root / layout.TASKS, list(self._tasks))
         self._document(layout.STATS, stats)
-        self._document(layout.INFO, self._info())
+        info = self._info()
+        self._document(layout.INFO, info)
         notes = layout.ActNotes(
             dataset_schema=self._schema,
             columns={
                 p.name: tuple(self._names[part.name] for part in p.parts) for p in self._planned
             },
             episodes=tuple(self._infos),
+            facts=facts,
         )
         self._document(layout.ACT, notes.model_dump(mode="json"))
+        with writing(self._root / layout.CARD, 0):
+            (self._root / layout.CARD).write_text(page(name, info, facts), encoding="utf-8")
 
     def abandon(self) -> None:
         """Let go of videos that are still open."""

@@ -7,6 +7,7 @@ v2.1  meta/info.json, tasks.jsonl, episodes.jsonl
       data/chunk-000/episode_000000.parquet
       videos/chunk-000/<key>/episode_000000.mp4
 ours  meta/act.json, which LeRobot does not look at
+both  README.md, which the Hugging Face Hub shows
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from act_data.errors import DataError
-from act_data.records import DatasetSchema, EpisodeInfo, Record
+from act_data.records import DatasetFacts, DatasetSchema, EpisodeInfo, Record
 from act_data.types import Role
 
 INFO, STATS, TASKS, ACT = "meta/info.json", "meta/stats.json", "meta/tasks.parquet", "meta/act.json"
+CARD = "README.md"
 EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -75,6 +77,7 @@ class ActNotes(Record):
         dataset_schema: Of the source; arrays that were left out are not in it.
         columns: Feature of LeRobot -> the arrays that it is made of, concatenated.
         episodes: By `episode_index`.
+        facts: What was said of the source.
     """
 
     format: Literal["act-lerobot"] = "act-lerobot"
@@ -82,6 +85,7 @@ class ActNotes(Record):
     dataset_schema: DatasetSchema
     columns: Mapping[str, tuple[str, ...]]
     episodes: tuple[EpisodeInfo, ...]
+    facts: DatasetFacts = Field(default_factory=DatasetFacts)
 
 
 def key_of(name: str, role: Role) -> str:

@@ -30,7 +30,7 @@ from act_data.convert.lerobot.video import VideoReader
 from act_data.convert.settings import ConvertSettings
 from act_data.decode.compressed import picture_file
 from act_data.errors import DataError
-from act_data.records import SourceRecord
+from act_data.records import DatasetFacts, SourceRecord
 from act_data.types import Value
 
 _NONE = np.zeros(0, np.int64)
@@ -60,6 +60,7 @@ def open_lerobot(path: Path, settings: ConvertSettings) -> Foreign:
         simulated=schema.simulated if schema else None,
         stamps=schema.stamps if schema else "nominal",
         schema=schema,
+        facts=notes.facts if notes else DatasetFacts(),
         left_out=features.left_out,
         close=rows.close,
     )

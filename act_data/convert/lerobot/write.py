@@ -107,7 +107,7 @@ def write(
                     progress.episode(episode)
             if not written.pieces:
                 raise skipped.nothing_left()
-            recorder.close()
+            recorder.close(out.name, foreign.facts)
         finally:
             recorder.abandon()
     return written

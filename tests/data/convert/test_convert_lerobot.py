@@ -12,14 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from act_data.convert import ConvertReport, ConvertSettings, convert
 from act_data.convert.lerobot import files, layout
 from act_data.convert.lerobot.video import count_frames
 from act_data.errors import ConflictError, DataError, InputError
-from act_data.records import DatasetSchema, Feature, SyncColumn
+from act_data.records import DatasetFacts, DatasetSchema, Feature, SyncColumn
 from act_data.stats import compute
 from act_data.store import open_dataset, open_writer
+from act_data.store.facts import facts_of, save_facts
 from act_data.types import Reason, Role, StepType, Timestep
 from tests.data.convert.originals import aloha_file, aloha_folder, picture
 from tests.data.store.contract import assert_reads_back, make_schema, make_steps, record
@@ -50,6 +52,37 @@ def made(path: Path) -> Path:
     return path
 
 
+# --- the page ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("licence", "keys"),
+    [
+        ("CC-BY-4.0", {"license": "cc-by-4.0"}),
+        ("", {}),
+        ("MIT AND NOASSERTION", {"license": "other", "license_name": "MIT AND NOASSERTION"}),
+        ("https://example.org/a?b=c", {"license": "other", "license_link": "https://example.org/a?b=c"}),
+        ('"\n- x: [', {"license": "other", "license_name": '"\n- x: ['}),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_a_dataset_is_on_its_page_and_comes_back(
+    licence: str, keys: dict[str, str], tmp_path: Path
+) -> None:
+    said = DatasetFacts(description="Pours *water*.", licence=licence, cite="@misc{a,\n```}")
+    save_facts(open_dataset(made(tmp_path / "a.zarr")), said)
+    export(tmp_path / "a.zarr", tmp_path / "lr`s")
+    text = (tmp_path / "lr`s" / "README.md").read_text()
+    _, head, body = text.split("---\n", 2)
+    found = YAML(typ="safe").load(head)
+    assert {key: found[key] for key in found if key.startswith("license")} == keys
+    assert found["tags"] == ["LeRobot"]
+    assert found["configs"] == [{"config_name": "default", "data_files": "data/*/*.parquet"}]
+    assert body.startswith("\n# `lr s`\n\nPours *water*.\n\n3 episodes of robot `two_joints`: 16 ")
+    assert body.endswith("## How to cite\n\n```\n@misc{a,\n'''}\n```\n")
+    convert(tmp_path / "lr`s", tmp_path / "b.zarr")
+    assert facts_of(open_dataset(tmp_path / "b.zarr")) == said
+
+
 # --- the files --------------------------------------------------------------------------------
 
 
@@ -58,6 +91,7 @@ def test_the_files_of_a_dataset_are_those_of_version_3(tmp_path: Path) -> None:
     every = [p for p in (tmp_path / "lr").rglob("*") if p.is_file()]
     found = sorted(str(p.relative_to(tmp_path / "lr")) for p in every)
     assert found == [
+        "README.md",
         "data/chunk-000/file-000.parquet",
         "meta/act.json",
         "meta/episodes/chunk-000/file-000.parquet",
@@ -111,7 +145,7 @@ def test_the_files_of_a_dataset_are_those_of_version_3(tmp_path: Path) -> None:
             **counted,
         },
     }
-    data = pq.read_table(tmp_path / "lr" / found[0])
+    data = pq.read_table(tmp_path / "lr" / found[1])
     assert {f.name: str(f.type) for f in data.schema} == {
         "observation.state": "fixed_size_list<element: float>[2]",
         "action": "fixed_size_list<element: float>[2]",
