@@ -93,6 +93,7 @@ class Endless(MemoryBackend):
     Args:
         pace: Its seconds in one second, at most.
         more: What else is published in frame i.
+        silent: Topics that publish nothing in frame i.
     """
 
     def __init__(
@@ -100,11 +101,13 @@ class Endless(MemoryBackend):
         *,
         pace: float = 10.0,
         more: Callable[[int], list[Entry]] = lambda i: [],
+        silent: Callable[[int], Collection[str]] = lambda i: (),
         size: tuple[int, int] = (16, 24),
     ) -> None:
         super().__init__(channels([*entries(1), *more(0)]))
         self._pace = pace
         self._more = more
+        self._silent = silent
         self._size = size
         self._over = Event()
         self._thread: Thread | None = None
@@ -127,7 +130,7 @@ class Endless(MemoryBackend):
         for i in count():
             now = S + i * S // HZ
             more = [(topic, payload) for _, topic, payload in payloads(self._more(i))]
-            replaced = {topic for topic, _ in more}
+            replaced = {topic for topic, _ in more} | set(self._silent(i))
             for n, (topic, payload) in enumerate([u for u in usual if u[0] not in replaced] + more):
                 stamp = now + n
                 data = bytearray(payload)

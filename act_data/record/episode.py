@@ -55,7 +55,7 @@ class Episode:
         self.target = target
         self.command: Command | None = None
         self.error: ActError | None = None
-        self.watch = Watch(here.robot.action_shift)
+        self.watch = Watch(here.robot.action_shift, settings.max_timesteps)
         self._settings = settings
         self._spool = Spool(target, channels.values(), _about(backend, here, settings))
         try:

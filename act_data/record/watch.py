@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Mapping
 from time import monotonic
@@ -18,18 +19,21 @@ class Watch:
         ticks: Frames so far.
         valid: Those with a valid sample of every required stream.
         steps: Rows that an episode of these frames has: from the first valid frame to the last
-            one, without those whose action has not been seen yet.
+            one, without those whose action has not been seen yet; no more than it may have. After
+            frames that are not valid it grows by several at once.
         worst_skew_ms: Largest distance of a valid sample from its tick.
         worst_stream: Whose it is.
     """
 
-    def __init__(self, action_shift: int) -> None:
+    def __init__(self, action_shift: int, most: int | None = None) -> None:
+        """Args: most: Rows that an episode may have."""
         self.ticks = 0
         self.valid = 0
         self.steps = 0
         self.worst_skew_ms = 0.0
         self.worst_stream = ""
         self._unseen = max(1, action_shift)
+        self._most = sys.maxsize if most is None else most
         self._first_valid: int | None = None
 
     def add(self, frame: Frame[RawMessage]) -> None:
@@ -38,7 +42,8 @@ class Watch:
             if self._first_valid is None:
                 self._first_valid = self.ticks
             self.valid += 1
-            self.steps = max(0, self.ticks - self._first_valid + 1 - self._unseen)
+            steps = self.ticks - self._first_valid + 1 - self._unseen
+            self.steps = max(0, min(steps, self._most))
         self.ticks += 1
         for name, pick in frame.picks.items():
             skew_ms = abs(pick.skew_ns) / NS_PER_MS

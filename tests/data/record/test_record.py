@@ -150,6 +150,17 @@ def test_an_episode_ends_with_the_message_that_completes_it_and_the_next_one_beg
     assert len(dataset.episodes) == 3, "one recording for each episode"
 
 
+def test_an_episode_ends_too_where_the_step_that_completes_it_is_not_valid(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Its length grows by ten steps at a time: it is never exactly as long as it may be."""
+    robot = Endless(silent=lambda i: ("/cam/image_raw",) if i % 10 else ())
+    report = session_of(robot, folder, tmp_path / "bags", max_timesteps=45, episodes=2)
+    assert [(e.steps, e.stop) for e in report.episodes] == [(45, Stop.MAX_TIMESTEPS)] * 2
+    assert all(sum(e.messages.values()) < 2 * 80 for e in report.episodes)
+    assert steps(tmp_path / "bags", folder, tmp_path / "ds.zarr") == [45, 45]
+
+
 def test_what_was_said_of_an_episode_goes_into_the_dataset(folder: Path, tmp_path: Path) -> None:
     said = {"task": 'pour "tea"\\ 茶 \x85', "operator": "Ada", "success": True, "notes": "a: b #c"}
     recorded(folder, tmp_path / "bags", max_timesteps=60, episodes=1, **said)
