@@ -175,8 +175,8 @@ contract = Contract.model_validate_json(sys.argv[1])
 watchdog = Watchdog(sys.argv[2], contract, silence_ms=300)
 watchdog.wait()
 sink = open_sink(sys.argv[2], contract)
-path = np.zeros((100, 16), np.float32)  # two seconds at 50 Hz, 1 rad/s
-path[:, :14] = np.linspace(0.02, 2, 100)[:, None]
+path = np.zeros((150, 16), np.float32)  # three seconds at 50 Hz, 1 rad/s
+path[:, :14] = np.linspace(0.02, 3, 150)[:, None]
 watchdog.beat()
 sink.plan(path, time.monotonic_ns(), 20_000_000)
 watchdog.tell(sink.planned)
@@ -203,14 +203,14 @@ def test_what_a_real_follower_was_told_is_recalled_where_who_told_it_is_no_more(
                 assert control.stdout.readline() == "told\n"
                 time.sleep(0.2)
                 control.send_signal(how)
-                time.sleep(1.3)
+                time.sleep(1.5)  # on a busy machine the watchdog is late, too
                 state = follower.state()
-                time.sleep(1.0)  # longer than the plan was
+                time.sleep(1.5)  # until after the end of the plan
                 later, heard = follower.state(), follower.heard()
             finally:
                 control.kill()
     for arm in ("left", "right"):
         paths = [c["values"][0] for c in heard if c["what"] == f"path {arm}"]
-        assert paths == [100, REST_S * 50]
+        assert paths == [150, REST_S * 50]
         assert state["position"][arm] == later["position"][arm], "it is at rest"
-        assert all(0.2 < joint < 1.6 for joint in state["position"][arm]), "long before the end"
+        assert all(0.2 < joint < 2.0 for joint in state["position"][arm]), "long before the end"
