@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from act_data.commands.messages import Encoding
 from act_data.errors import DataError
 from act_data.sources.live.ros2_graph import Ros2Graph
+
+_LAST_S = 1.0  # how long a listener may take to acknowledge what was sent last
 
 
 class Ros2Publisher:
@@ -60,5 +63,7 @@ class Ros2Publisher:
         return int(self._publishers[topic].get_subscription_count())
 
     def close(self) -> None:
-        """Leave the graph."""
+        """Leave the graph once the last messages have arrived: they tell a robot to stand still."""
+        with suppress(RuntimeError):  # closed before
+            self._graph.delivered(self._publishers.values(), _LAST_S)
         self._graph.close()

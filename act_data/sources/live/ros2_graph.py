@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import platform
 import re
+import time
+from collections.abc import Iterable
 from itertools import count
 from typing import Any
 
 from act_data.errors import DataError, InputError, NotFoundError
 from act_data.sources.live.fastdds import wide_sockets
 from act_data.sources.live.ros2_types import message_class
+from act_data.types import NS_PER_S
 
 try:
     from rclpy.context import Context
+    from rclpy.duration import Duration
     from rclpy.node import Node
     from rclpy.parameter import Parameter
     from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -99,6 +103,19 @@ class Ros2Graph:
             )
         profile = QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)
         return self.node.create_publisher(message_class(topic, type_), topic, profile)
+
+    def delivered(self, publishers: Iterable[Any], within_s: float) -> bool:
+        """Wait until all who listen have what `publishers` sent; False when it takes longer.
+
+        A message is on its way when `publish` returns, and a node that leaves takes it back.
+        """
+        until = time.monotonic() + within_s
+        return all(
+            publisher.wait_for_all_acked(
+                Duration(nanoseconds=max(0, round((until - time.monotonic()) * NS_PER_S)))
+            )
+            for publisher in publishers
+        )
 
     def close(self) -> None:
         """Leave the graph."""
