@@ -32,6 +32,7 @@ class Ros2Publisher:
     def __init__(
         self, topics: Mapping[str, str], *, domain_id: int | None = None, depth: int = 1
     ) -> None:
+        self._closed = False
         self._graph = Ros2Graph(domain_id, "act_model")
         try:
             self._publishers: dict[str, Any] = {
@@ -63,7 +64,13 @@ class Ros2Publisher:
         return int(self._publishers[topic].get_subscription_count())
 
     def close(self) -> None:
-        """Leave the graph once the last messages have arrived: they tell a robot to stand still."""
-        with suppress(RuntimeError):  # closed before
+        """Leave the graph once the last messages have arrived: they tell a robot to stand still.
+
+        Calling it again does nothing.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        with suppress(RuntimeError):  # ROS 2 is gone: there is nobody to wait for
             self._graph.delivered(self._publishers.values(), _LAST_S)
         self._graph.close()

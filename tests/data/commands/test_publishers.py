@@ -81,6 +81,7 @@ def test_a_rclpy_node_hears_every_command_in_order(ros2_domain: int, tmp_path: P
         eventually(lambda: len(arrived(follower, "base")) >= 50, "commands are missing")
         assert arrived(follower, "left") == sent
         publisher.close()
+        publisher.close()  # does nothing
 
 
 def test_a_master_that_comes_back_is_told_again(tmp_path: Path) -> None:
